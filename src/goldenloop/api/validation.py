@@ -1,0 +1,68 @@
+"""What a resource must be before it is kept: strict, with the path of the wrong field."""
+
+from __future__ import annotations
+
+from goldenloop.core.errors import InvalidSpecError
+from goldenloop.core.json import JsonObject
+from goldenloop.pipelines.python_step import check_packages
+from goldenloop.standards import inference_service
+from goldenloop.standards.documents import convert, near_miss
+from goldenloop.standards.kubernetes import Kind, check_name, kind_of
+from goldenloop.standards.loop import LoopSpec, MonitorSpec, PipelineSource, RolloutSpec, TriggerSpec, check_loop
+from goldenloop.standards.openslo import SloSpec
+from goldenloop.standards.pipeline_ir import read_pipeline
+from goldenloop.store.resources import metadata_of
+
+_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
+
+
+def check_document(kind: Kind, document: JsonObject, namespace: str, name: str | None = None) -> None:
+    """Raise InvalidSpecError for anything that the kind does not allow."""
+    for field in document:
+        if field not in _FIELDS:
+            raise InvalidSpecError(f"unknown field {field!r}", where=field, mend=near_miss(field, _FIELDS))
+    if "apiVersion" in document or "kind" in document:
+        given = kind_of(document)
+        if given != kind:
+            raise InvalidSpecError(f"this is a {given.kind}, not a {kind.kind}", where="kind")
+    metadata = metadata_of(document)
+    check_name(metadata.get("name"))
+    if name is not None and metadata["name"] != name:
+        raise InvalidSpecError(f"the name is {metadata['name']!r}, the path says {name!r}", where="metadata.name")
+    if metadata.get("namespace", namespace) != namespace:
+        raise InvalidSpecError(
+            f"the namespace is {metadata['namespace']!r}, the path says {namespace!r}", where="metadata.namespace"
+        )
+    check_spec(kind, document.get("spec", {}))
+
+
+def check_spec(kind: Kind, spec: object) -> None:
+    """Raise InvalidSpecError for a spec that is not one of this kind."""
+    match kind.kind:
+        case "Loop":
+            loop = convert(spec, LoopSpec, where="spec")
+            check_loop(loop)
+            _check_pipeline(loop)
+        case "Monitor":
+            convert(spec, MonitorSpec, where="spec")
+        case "Trigger":
+            convert(spec, TriggerSpec, where="spec")
+        case "Rollout":
+            convert(spec, RolloutSpec, where="spec")
+        case "InferenceService":
+            inference_service.read(spec)
+        case "SLO":
+            convert(spec, SloSpec, where="spec")
+
+
+def _check_pipeline(loop: LoopSpec) -> None:
+    if not isinstance(loop.pipeline, PipelineSource):
+        return
+    if loop.pipeline.ir is None:
+        raise InvalidSpecError(
+            "the server takes compiled pipelines only",
+            where="spec.pipeline",
+            mend="Apply it with `goldenloop apply -f`, which compiles `source`, or give `ir`.",
+        )
+    pipeline = read_pipeline(loop.pipeline.ir)
+    check_packages(pipeline, where="spec.pipeline.ir")

@@ -1,0 +1,65 @@
+"""From a file that a person wrote to resources that the server takes: paths made absolute, pipelines compiled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from goldenloop.core.errors import InvalidSpecError, NotFoundError
+from goldenloop.core.json import JsonObject
+from goldenloop.pipelines.compilation import compile_source
+from goldenloop.standards.documents import convert, read_yaml
+from goldenloop.standards.kubernetes import kind_of
+from goldenloop.standards.loop import LoopSpec, PipelineSource, check_loop
+
+
+def read_resources(file: Path) -> list[JsonObject]:
+    """Return the resources of a file. Raises InvalidSpecError with file and line or field; nothing is sent then."""
+    try:
+        text = file.read_text()
+    except OSError as error:
+        raise NotFoundError(f"cannot be read: {error.strerror}", where=str(file)) from error
+    documents = read_yaml(text, source=str(file))
+    if not documents:
+        raise InvalidSpecError("there is no resource in it", where=str(file))
+    for document in documents:
+        kind = kind_of(document, where=str(file))
+        if kind.kind == "Loop":
+            document["spec"] = _complete(document.get("spec", {}), file)
+    return documents
+
+
+def _complete(given: object, file: Path) -> JsonObject:
+    spec = convert(given, LoopSpec, where=f"{file}: spec")
+    check_loop(spec)
+    assert isinstance(given, dict)
+    completed: JsonObject = dict(given)
+    if spec.data.source is not None:
+        data = given["data"]
+        assert isinstance(data, dict)
+        completed["data"] = {**data, "source": _absolute(spec.data.source, file)}
+    if isinstance(spec.pipeline, PipelineSource) and spec.pipeline.ir is None:
+        if not spec.pipeline.source:
+            raise InvalidSpecError(
+                "there is neither source nor ir",
+                where=f"{file}: spec.pipeline",
+                mend="Give source: FILE.py:FUNCTION, or `auto`.",
+            )
+        compiled = compile_source(spec.pipeline.source, folder=file.parent)
+        pipeline: JsonObject = msgspec.to_builtins(compiled)
+        written = given["pipeline"]
+        assert isinstance(written, dict)
+        completed["pipeline"] = {**written, **pipeline}
+    return completed
+
+
+def _absolute(source: str, file: Path) -> str:
+    if "://" in source:
+        return source
+    path = (file.parent / source).resolve()
+    if not path.exists():
+        raise NotFoundError(
+            "there is nothing at this path", where=f"{file}: spec.data.source: {path}", mend="Give a file or a folder."
+        )
+    return str(path)

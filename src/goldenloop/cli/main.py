@@ -1,0 +1,372 @@
+"""`goldenloop`: the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from goldenloop import __version__
+from goldenloop.cli.output import Output, console, guarded, say, table
+from goldenloop.client import Client
+from goldenloop.core.errors import GoldenloopError, InvalidSpecError
+from goldenloop.core.json import Json, JsonObject
+
+app = typer.Typer(
+    help="The whole machine-learning loop on one machine: train, bless, serve, watch, retrain, promote by evidence.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+HomeOption = Annotated[Path, typer.Option("--home", envvar="GOLDENLOOP_HOME", help="The folder of the installation.")]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print: text, json or yaml.")]
+NamespaceOption = Annotated[str, typer.Option("--namespace", "-n", help="The namespace.")]
+HOME = Path(".goldenloop")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        console.print(f"goldenloop {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The whole machine-learning loop on one machine."""
+
+
+@app.command()
+@guarded
+def up(
+    home: HomeOption = HOME,
+    http_port: Annotated[int, typer.Option(help="Control plane, API and pages; 0 for any free port.")] = 8080,
+    inference_port: Annotated[int, typer.Option(help="Inference over HTTP; 0 for any free port.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(help="Inference over gRPC; not served yet.")] = 8001,
+    mlmd_port: Annotated[int, typer.Option(help="ML metadata over gRPC; not served yet.")] = 8082,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    database: Annotated[str | None, typer.Option(help="postgresql://…; by default a file in the home.")] = None,
+    artifacts: Annotated[
+        str | None, typer.Option(help="s3://BUCKET/PREFIX or a folder; by default in the home.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Inference workers; by default one a core.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything answers.")] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Start the platform."""
+    from goldenloop.cli.lifecycle import Options, Ports, start_detached, supervise
+    from goldenloop.control.home import Home
+
+    del grpc_port, mlmd_port  # part of the contract; the doors behind them are not there yet
+    options = Options(Ports(http_port, inference_port), host, database, artifacts, workers)
+    place = Home.at(home)
+    if not detach:
+        console.print(f"starting in {place.path}; stop with Ctrl-C")
+        supervise(place, options)
+        return
+    addresses = start_detached(place, options)
+    shown: Json = msgspec.to_builtins(addresses)
+    say(
+        output,
+        shown,
+        f"running: pages and API {addresses.http}, inference {addresses.inference} (home {addresses.home})",
+    )
+
+
+@app.command()
+@guarded
+def down(home: HomeOption = HOME, output: OutputOption = Output.TEXT) -> None:
+    """Stop the platform; what is under way is finished or goes on at the next start."""
+    from goldenloop.cli.lifecycle import stop
+    from goldenloop.control.home import Home
+
+    pid = stop(Home(home.absolute()))
+    say(output, {"stopped": pid}, f"stopped (process {pid})")
+
+
+@app.command()
+@guarded
+def demo(
+    home: Annotated[
+        Path | None, typer.Option("--home", help="The folder of the installation; by default a temporary one.")
+    ] = None,
+    exit_: Annotated[
+        bool, typer.Option("--exit", help="Stop everything at the end; exit code 0 only if the loop closed.")
+    ] = False,
+    http_port: Annotated[int, typer.Option(help="Control plane and pages; 0 for any free port.")] = 8080,
+    inference_port: Annotated[int, typer.Option(help="Inference; 0 for any free port.")] = 8000,
+    loop: Annotated[Path | None, typer.Option(help="Another loop file to show.")] = None,
+    stream: Annotated[Path | None, typer.Option(help="Another stream to replay (CSV or Parquet).")] = None,
+    history: Annotated[float, typer.Option(help="The part of the stream that is the past when the demo begins.")] = 0.4,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Show the loop closing on real data."""
+    from goldenloop.cli.demo import DemoOptions, run_demo
+    from goldenloop.cli.lifecycle import Ports
+
+    options = DemoOptions(home, Ports(http_port, inference_port), loop, stream, history, exit_, output is Output.JSON)
+    raise typer.Exit(run_demo(options))
+
+
+@app.command()
+@guarded
+def init(
+    name: Annotated[str, typer.Argument(help="The name of the loop; a folder of that name is made.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Your data (CSV or Parquet, file or folder); by default a small sample.")
+    ] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Make a project: a loop file, data, and the commands to type."""
+    from goldenloop.cli.scaffold import make_project
+
+    made = make_project(name, data)
+    say(output, {"folder": str(made.folder), "commands": list(made.commands)}, "\n".join(made.lines()))
+
+
+@app.command()
+@guarded
+def apply(
+    file: Annotated[Path, typer.Option("--file", "-f", help="A YAML file of resources.")],
+    home: HomeOption = HOME,
+    namespace: NamespaceOption = "default",
+    wait: Annotated[bool, typer.Option("--wait", help="Return when the loops in it answer.")] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Create or change resources."""
+    from goldenloop.cli.applying import read_resources
+
+    documents = read_resources(file)
+    client = Client.of_home(home)
+    done: list[Json] = []
+    for document in documents:
+        what, kept = client.apply(document, namespace=namespace)
+        done.append(kept)
+        if output is Output.TEXT:
+            console.print(f"{_title(kept)} {what}")
+    if wait:
+        for document in documents:
+            if document["kind"] == "Loop":
+                name, where = _names(document, namespace)
+                version = client.until_served(name, namespace=where)
+                if output is Output.TEXT:
+                    console.print(f"loop {name} answers with version {version}")
+    if output is not Output.TEXT:
+        say(output, done[0] if len(done) == 1 else done, "")
+
+
+@app.command()
+@guarded
+def get(
+    kind: Annotated[
+        str, typer.Argument(help="loops, rollouts, inferenceservices, monitors, triggers, slos, runs or versions.")
+    ],
+    name: Annotated[str | None, typer.Argument(help="One of them; for versions the loop.")] = None,
+    home: HomeOption = HOME,
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="The namespace; all by default.")] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """List resources, runs or versions."""
+    from goldenloop.cli.showing import list_things
+
+    list_things(Client.of_home(home), kind, name, namespace, output)
+
+
+@app.command()
+@guarded
+def describe(
+    kind: Annotated[str, typer.Argument(help="A kind of resource, or run, or version.")],
+    name: Annotated[str, typer.Argument(help="Its name; the id of a run; LOOP/NUMBER for a version.")],
+    home: HomeOption = HOME,
+    namespace: NamespaceOption = "default",
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Show one thing whole: what was chosen and why, its state, what happened to it."""
+    from goldenloop.cli.showing import describe_thing
+
+    describe_thing(Client.of_home(home), kind, name, namespace, output)
+
+
+@app.command()
+@guarded
+def delete(
+    kind: Annotated[str, typer.Argument(help="The kind.")],
+    name: Annotated[str, typer.Argument(help="The name.")],
+    home: HomeOption = HOME,
+    namespace: NamespaceOption = "default",
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Delete a resource and what it owns."""
+    Client.of_home(home).delete(kind, name, namespace=namespace)
+    say(output, {"deleted": {"kind": kind, "name": name}}, f"{kind}/{name} deleted")
+
+
+@app.command()
+@guarded
+def logs(
+    run: Annotated[str, typer.Argument(help="A run, or the name of a loop: its last run.")],
+    step: Annotated[str | None, typer.Argument(help="One step; all by default.")] = None,
+    home: HomeOption = HOME,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Print what the steps of a run printed."""
+    from goldenloop.cli.showing import print_logs
+
+    print_logs(Client.of_home(home), run, step, output)
+
+
+@app.command()
+@guarded
+def run(
+    what: Annotated[str, typer.Argument(help="A loop, or a pipeline: FILE.py:FUNCTION or FILE.yaml.")],
+    parameter: Annotated[
+        list[str] | None, typer.Option("--parameter", "-p", help="NAME=VALUE, for a pipeline.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Return when the run has ended.")] = True,
+    home: HomeOption = HOME,
+    namespace: NamespaceOption = "default",
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Run a loop's pipeline now, or any pipeline."""
+    from goldenloop.cli.running import run_loop, run_pipeline
+
+    client = Client.of_home(home)
+    if what.endswith((".yaml", ".yml")) or ".py" in what:
+        succeeded = run_pipeline(client, what, parameter or [], namespace=namespace, wait=wait, output=output)
+    else:
+        succeeded = run_loop(client, what, namespace=namespace, reason=reason, wait=wait, output=output)
+    if not succeeded:
+        raise typer.Exit(1)
+
+
+@app.command()
+@guarded
+def predict(
+    service: Annotated[str, typer.Argument(help="The loop or inference service.")],
+    rows: Annotated[str, typer.Argument(help="A row as JSON, a list of rows, or @FILE (JSON, or CSV with a header).")],
+    version: Annotated[str | None, typer.Option(help="Ask this version instead of the one that answers.")] = None,
+    home: HomeOption = HOME,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Ask for an answer; it is logged like any other."""
+    from goldenloop.cli.running import read_rows
+
+    answer = Client.of_home(home).predict(service, read_rows(rows), version=version)
+    shown: JsonObject = {
+        "id": answer.id,
+        "version": answer.version,
+        "predictions": answer.values,
+        "probabilities": answer.probabilities,
+    }
+    say(
+        output,
+        shown,
+        "\n".join([*(f"{value}" for value in answer.values), f"id {answer.id} (version {answer.version})"]),
+    )
+
+
+@app.command()
+@guarded
+def feedback(
+    prediction: Annotated[str, typer.Argument(help="The id of a prediction.")],
+    label: Annotated[str, typer.Argument(help="What turned out to be true.")],
+    row: Annotated[int, typer.Option(min=0, help="Which row of the request.")] = 0,
+    observed_at: Annotated[str | None, typer.Option(help="When it became known (ISO 8601); now by default.")] = None,
+    home: HomeOption = HOME,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Tell the truth about a prediction."""
+    one: JsonObject = {"id": prediction, "row": row, "label": label, "observed_at": observed_at}
+    accepted = Client.of_home(home).feedback([one])
+    say(output, {"accepted": accepted}, f"{accepted} label taken")
+
+
+@app.command()
+@guarded
+def trace(
+    identity: Annotated[str, typer.Argument(help="The id of a prediction, ours or your own.")],
+    row: Annotated[int, typer.Option(min=0, help="Which row of the request.")] = 0,
+    home: HomeOption = HOME,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Say why an answer was what it was, back to data and code."""
+    from goldenloop.cli.showing import print_trace
+
+    traced = Client.of_home(home).trace(identity, row=row)
+    say(output, traced, lambda: print_trace(traced))
+
+
+@app.command()
+@guarded
+def promote(
+    loop: Annotated[str, typer.Argument(help="The loop.")],
+    version: Annotated[
+        int | None, typer.Argument(help="The version; by default the challenger of the rollout.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    home: HomeOption = HOME,
+    namespace: NamespaceOption = "default",
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Make a version golden by hand."""
+    done = Client.of_home(home).promote(loop, version=version, namespace=namespace, reason=reason)
+    say(output, done, f"version {done['golden']} is golden")
+
+
+@app.command()
+@guarded
+def rollback(
+    loop: Annotated[str, typer.Argument(help="The loop.")],
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    home: HomeOption = HOME,
+    namespace: NamespaceOption = "default",
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """End the rollout, or go back to the version before; works while control is down."""
+    from goldenloop.cli.rollback import roll_back
+
+    done = roll_back(home, loop, namespace=namespace, reason=reason)
+    say(output, done, f"version {done['golden']} is golden; version {done['quarantined']} is quarantined")
+
+
+def _title(document: JsonObject) -> str:
+    name, _ = _names(document, "default")
+    return f"{str(document['kind']).lower()}/{name}"
+
+
+def _names(document: JsonObject, namespace: str) -> tuple[str, str]:
+    metadata = document.get("metadata")
+    if not isinstance(metadata, dict):
+        raise InvalidSpecError("there is no metadata", where="metadata")
+    return str(metadata["name"]), str(metadata.get("namespace", namespace))
+
+
+def run_main() -> None:
+    """Run the command line; a fault of ours ends with 1 and the place to look at."""
+    try:
+        app()
+    except GoldenloopError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def run_program() -> None:
+    """The console script."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    run_main()
+
+
+if __name__ == "__main__":
+    run_program()

@@ -1,0 +1,185 @@
+"""What a Loop brings into being, and what it shows: the resources it owns, its first version, its status."""
+
+from __future__ import annotations
+
+import msgspec
+
+from goldenloop.control.memory import LoopMemory, RolloutMemory
+from goldenloop.control.progress import MEMORY, ROLLOUT
+from goldenloop.control.runs import ask_for_run, under_way
+from goldenloop.control.view import LOOP, LoopView
+from goldenloop.core.clock import Clock, to_text
+from goldenloop.core.errors import ConflictError
+from goldenloop.core.json import JsonObject
+from goldenloop.registry import versions
+from goldenloop.registry.versions import ModelVersion
+from goldenloop.standards import kubernetes, openslo
+from goldenloop.standards.kubernetes import condition, set_condition
+from goldenloop.standards.loop import MonitorSpec, NamedMonitor, TriggerSpec
+from goldenloop.store import memories, resources
+from goldenloop.store.database import Transaction
+
+AUTO_MONITORS = (
+    NamedMonitor(type="drift"),
+    NamedMonitor(type="predictionDrift"),
+    NamedMonitor(type="performance"),
+    NamedMonitor(type="service"),
+)
+
+
+def establish(transaction: Transaction, view: LoopView, clock: Clock) -> None:
+    """Make what the loop owns be as its spec says, and ask for a first version where there is none."""
+    golden = versions.golden(transaction, view.namespace, view.name)
+    for kind_name, name, spec in _owned(view, golden):
+        kind = kubernetes.kind_named(kind_name)
+        wanted: JsonObject = {
+            "metadata": {"name": name, "ownerReferences": [resources.owner_reference(view.document)]},
+            "spec": spec,
+        }
+        present = resources.find(transaction, kind, view.namespace, name)
+        if present is None:
+            resources.create(transaction, kind, view.namespace, wanted, now_us=clock.now_us())
+        elif not _owned_by(present, view):
+            raise ConflictError(
+                f"{kind.kind} {name!r} is there and is not this loop's",
+                where=f"loops/{view.name}",
+                mend=f"Delete it, or give the loop another name: goldenloop delete {kind.plural} {name}.",
+            )
+        elif present["spec"] != spec:
+            resources.replace(transaction, kind, view.namespace, name, wanted, by=view.uid)
+    if golden is None:
+        now_us = clock.now_us()
+        ask_for_run(
+            transaction,
+            view,
+            key=f"{view.uid}/first/{view.generation}",
+            kind="first",
+            text="there is no version yet",
+            event_us=now_us,
+            now_us=now_us,
+        )
+
+
+def show(transaction: Transaction, view: LoopView, clock: Clock, failures: dict[str, str]) -> None:
+    """Write the status that people and pages read."""
+    document = resources.find(transaction, LOOP, view.namespace, view.name)
+    if document is None:
+        return
+    memory = memories.recall(transaction, view.namespace, view.name, MEMORY, LoopMemory)
+    rollout = memories.recall(transaction, view.namespace, view.name, ROLLOUT, RolloutMemory)
+    golden = versions.golden(transaction, view.namespace, view.name)
+    busy = under_way(transaction, view)
+    old = document.get("status")
+    conditions = old.get("conditions", []) if isinstance(old, dict) else []
+    assert isinstance(conditions, list)
+    at = to_text(clock.now_us())
+    for each in _conditions(view, memory, golden, busy, failures, at):
+        conditions = set_condition(conditions, each)  # type: ignore[arg-type]
+    phase = (
+        "Training"
+        if busy
+        else "Serving"
+        if golden is not None
+        else "Blocked"
+        if memory and memory.failed
+        else "Waiting"
+    )
+    status: JsonObject = {
+        "champion": None if golden is None else golden.name,
+        "phase": phase,
+        "rollout": None if rollout is None else rollout.name,
+        "watermark": None if memory is None or memory.tick_us is None else to_text(memory.tick_us),
+        "windows": 0 if memory is None else memory.closed,
+        "rollouts": 0 if memory is None else memory.rollouts,
+        "busyWith": busy,
+        "observedGeneration": view.generation,
+        "choices": {} if memory is None else msgspec.to_builtins(memory.choices),
+        "monitors": {each.type: "chosen by auto" for each in AUTO_MONITORS} if view.spec.monitors == "auto" else {},
+        "conditions": conditions,
+    }
+    resources.set_status(transaction, LOOP, view.namespace, view.name, status)
+    _show_service(transaction, view, golden, at)
+
+
+def _conditions(
+    view: LoopView,
+    memory: LoopMemory | None,
+    golden: ModelVersion | None,
+    busy: str,
+    failures: dict[str, str],
+    at: str,
+) -> list[JsonObject]:
+    broken = {name: why for name, why in failures.items() if name.startswith(f"{view.namespace}/{view.name}/")}
+    if broken:
+        name, why = next(iter(broken.items()))
+        ready = condition(
+            "Ready", False, "NotLoaded", f"version {name.rpartition('/')[2]} cannot be loaded: {why}", at=at
+        )
+    elif golden is not None:
+        ready = condition("Ready", True, "Serving", f"version {golden.name} answers", at=at)
+    elif memory is not None and memory.failed and not busy:
+        ready = condition("Ready", False, "NoVersion", memory.failed, at=at)
+    else:
+        ready = condition("Ready", None, "Training", busy or "the first version is not there yet", at=at)
+    learning = condition("LastRun", True, "Succeeded", "", at=at)
+    if memory is not None and memory.failed:
+        learning = condition("LastRun", False, "CameToNothing", memory.failed, at=at)
+    return [ready, learning]
+
+
+def _show_service(transaction: Transaction, view: LoopView, golden: ModelVersion | None, at: str) -> None:
+    kind = kubernetes.kind_named("inferenceservices")
+    holds = True if golden is not None else None
+    message = f"version {golden.name} answers" if golden is not None else "there is no version yet"
+    status: JsonObject = {
+        "url": f"/v2/models/{view.name}",
+        "conditions": [condition("Ready", holds, "Serving" if holds else "Waiting", message, at=at)],
+    }
+    present = resources.find(transaction, kind, view.namespace, view.name)
+    old = present.get("status") if present is not None else None
+    if isinstance(old, dict) and isinstance(old.get("conditions"), list):
+        status["conditions"] = set_condition(old["conditions"], status["conditions"][0])  # type: ignore[arg-type, index, call-overload]
+    if present is not None:
+        resources.set_status(transaction, kind, view.namespace, view.name, status)
+
+
+def _owned(view: LoopView, golden: ModelVersion | None) -> list[tuple[str, str, JsonObject]]:
+    """The kind, the name and the spec of each thing that the loop owns. Rollouts are made when there is one."""
+    spec = view.spec
+    monitors = AUTO_MONITORS if spec.monitors == "auto" else spec.monitors
+    assert not isinstance(monitors, str)
+    model: JsonObject = {
+        "modelFormat": {"name": "onnx"},
+        "storageUri": f"goldenloop://{view.name}/{golden.number if golden is not None else 'none'}",
+    }
+    owned: list[tuple[str, str, JsonObject]] = [
+        (
+            "inferenceservices",
+            view.name,
+            {"predictor": {"model": model, "minReplicas": spec.serving.min_replicas}},
+        ),
+        (
+            "monitors",
+            view.name,
+            msgspec.to_builtins(
+                MonitorSpec(
+                    service=view.name,
+                    monitors=monitors,
+                    windows=spec.windows,
+                    false_alarm_windows=spec.retrain.false_alarm_windows,
+                )
+            ),
+        ),
+        ("triggers", view.name, msgspec.to_builtins(TriggerSpec(loop=view.name, retrain=spec.retrain))),
+    ]
+    for index, objective in enumerate(spec.objectives):
+        name = f"{view.name}-{objective.indicator.replace('_', '-').lower()}-{index}"
+        owned.append(("slos", name, openslo.from_objective(view.name, objective)))
+    return owned
+
+
+def _owned_by(document: JsonObject, view: LoopView) -> bool:
+    references = resources.metadata_of(document).get("ownerReferences")
+    return isinstance(references, list) and any(
+        isinstance(reference, dict) and reference.get("uid") == view.uid for reference in references
+    )

@@ -1,0 +1,120 @@
+"""The control side of a running installation: everything put together, and the thread that turns the ring."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+
+from goldenloop.control.analysts import AnalystProcess
+from goldenloop.control.home import Home
+from goldenloop.control.jobs import LocalJobs, SharedExecutor
+from goldenloop.control.offline import adopt
+from goldenloop.control.ring import Ring
+from goldenloop.control.router import FileRouter, present_table
+from goldenloop.control.workers import Workers
+from goldenloop.control.world import World
+from goldenloop.core.clock import SystemClock
+from goldenloop.core.errors import GoldenloopError
+from goldenloop.pipelines.engine import Engine
+from goldenloop.pipelines.local import LocalExecutor
+from goldenloop.store.artifacts import Artifacts
+from goldenloop.store.database import Database
+
+PARALLEL_STEPS = 4
+_LOOK_SECONDS = 0.25  # the longest time between two looks; news ends it sooner
+_PAUSE_SECONDS = 1.0  # after something that was needed did not answer
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How an installation was started, and what its control process is told."""
+
+    database_url: str
+    artifacts_url: str
+
+
+class Platform:
+    """Owns the processes and connections of control. `start` turns the ring until `stop`."""
+
+    def __init__(self, home: Home, settings: Settings) -> None:
+        self.home = home
+        self.database = Database(settings.database_url)
+        self.database.migrate()
+        self.artifacts = Artifacts(settings.artifacts_url, cache=home.cache)
+        clock = SystemClock()
+        self._executor = LocalExecutor()
+        shared = SharedExecutor(self._executor)
+        self.engine = Engine(
+            self.database,
+            self.artifacts,
+            shared.side(jobs=False),
+            clock,
+            folder=home.path,
+            parallelism=PARALLEL_STEPS,
+        )
+        self.workers = Workers(home.control_socket, on_news=self.engine.wake)
+        self._analyst = AnalystProcess(home.payloads, log=home.logs / "monitors.log")
+        self.world = World(
+            database=self.database,
+            artifacts=self.artifacts,
+            clock=clock,
+            runs=self.engine,
+            jobs=LocalJobs(shared.side(jobs=True), home.work / "jobs"),
+            analyst=self._analyst,
+            router=FileRouter(home, self.workers),
+        )
+        adopt(home, self.world)
+        self.ring = Ring(self.world, present_table(home))
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._turn, name="ring", daemon=True)
+        self.looked_at = 0.0
+
+    def start(self) -> None:
+        """Begin to turn."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look again at once: something changed."""
+        self.engine.wake()
+
+    def stop(self) -> None:
+        """Stop turning and let go of everything. Steps that run are ended; they start again with the next control process."""
+        self._stopping.set()
+        self.engine.wake()
+        self._thread.join(timeout=10)
+        self._executor.close()
+        self._analyst.close()
+        self.workers.close()
+        self.database.close()
+
+    @property
+    def is_turning(self) -> bool:
+        """Whether the ring was looked at lately."""
+        return self._thread.is_alive() and time.monotonic() - self.looked_at < 60
+
+    def _turn(self) -> None:
+        said = ""
+        while not self._stopping.is_set():
+            try:
+                moved = self.ring.advance()
+                said = ""
+            except GoldenloopError as error:
+                if str(error) != said:
+                    _log.error("%s", error)
+                    said = str(error)
+                self._stopping.wait(_PAUSE_SECONDS)
+                continue
+            except Exception:
+                # A fault of ours: say where it is, and go on with the other loops at the next look.
+                _log.error("the ring stumbled:\n%s", traceback.format_exc())
+                self._stopping.wait(_PAUSE_SECONDS)
+                continue
+            finally:
+                self.looked_at = time.monotonic()
+            if not moved:
+                self.engine.wait(_LOOK_SECONDS)

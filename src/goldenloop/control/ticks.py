@@ -1,0 +1,368 @@
+"""The loop's own time: what is due, and deciding it.
+
+Event time is cut by ticks, moments at which something is due: a window closes, the labels of a window are due, a rollout looks at its
+evidence. Everything a tick decides is decided on what was known at that moment, whatever came since, so a fast replay, a slow one and a
+backtest of the same rows decide the same. A tick is one transaction: with all that it led to, or not at all.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import insert
+
+from goldenloop.control.memory import Alarm, LoopMemory, MonitorMemory, RolloutMemory
+from goldenloop.control.progress import MEMORY, MONITORS, ROLLOUT, RolloutProgress
+from goldenloop.control.view import LoopView, window_length_us
+from goldenloop.control.world import Storyteller, World
+from goldenloop.core.clock import DAY
+from goldenloop.core.phases import Verdict
+from goldenloop.monitors.analyst import QualityFacts, Span, Summary, WindowFacts
+from goldenloop.monitors.windows import Grid
+from goldenloop.registry.versions import ModelVersion
+from goldenloop.stats.detection import Judgement
+from goldenloop.store import memories
+from goldenloop.store.database import Transaction, insert_ignoring
+from goldenloop.store.tables import decisions, measurements
+from goldenloop.triggers import decide as triggers
+
+PROMISED_DETECTORS = 3  # drift, answers, loss: each may alarm falsely a third as often as the loop may
+NAMED_FEATURES = 3
+
+
+class Ticks:
+    """Decides what is due in one loop. Made anew for each look."""
+
+    def __init__(self, world: World, view: LoopView, memory: LoopMemory) -> None:
+        self._world = world
+        self._view = view
+        self._memory = memory
+
+    def next_tick(self, summary: Summary, rollout: RolloutMemory | None) -> int | None:
+        """The next moment at which something is due; None where windows count rows and too few are there."""
+        memory, grid = self._memory, self._memory.grid
+        if grid is None:
+            return None
+        delay = self._view.label_delay_us
+        moments: list[int] = []
+        if (end := self._end_us(grid, memory.closed, summary)) is not None:
+            moments.append(end)
+        if memory.judged < memory.closed and (end := self._end_us(grid, memory.judged, summary)) is not None:
+            moments.append(end + delay)
+        if rollout is not None and (check := self._check_us(grid, rollout, summary)) is not None:
+            moments.append(check)
+        return min(moments, default=None)
+
+    def hold_from(self, summary: Summary, rollout: RolloutMemory | None, held_us: int | None) -> int | None:
+        """From which event time on a replay's requests wait: the next tick.
+
+        Where windows count rows the next tick's time is not known before its last row is there, so requests are let through in
+        shrinking portions: half of what is missing at the pace so far, and at the end one request at a time.
+        """
+        grid = self._memory.grid
+        assert grid is not None
+        if grid.size_us is not None:
+            return self.next_tick(summary, rollout)
+        assert grid.rows is not None
+        next_rows = (self._memory.closed + 1) * grid.rows
+        if rollout is not None:
+            next_rows = min(next_rows, rollout.next_check)
+        at_us = max(moment for moment in (grid.origin_us, summary.watermark_us, held_us) if moment is not None)
+        known = self.next_tick(summary, rollout)
+        missing = next_rows - summary.rows
+        pace_us = (at_us - grid.origin_us) // summary.rows if summary.rows else 0
+        portion = at_us + max(1, (missing // 2) * pace_us if missing > 2 else 1)
+        return portion if known is None else min(portion, known)
+
+    def decide(self, tick_us: int, summary: Summary, champion: ModelVersion, reference: str) -> None:
+        """Decide everything that is due at this moment, and keep it."""
+        world, view = self._world, self._view
+        now_us = world.clock.now_us()
+        with world.database.write() as transaction:
+            monitors = memories.recall(transaction, view.namespace, view.name, MONITORS, MonitorMemory)
+            rollout = memories.recall(transaction, view.namespace, view.name, ROLLOUT, RolloutMemory)
+            assert monitors is not None
+            story = Storyteller(transaction, view.namespace, view.name, tick_us, now_us)
+            monitors = self._close_windows(transaction, story, summary, monitors, champion, reference, tick_us)
+            monitors = self._judge_windows(transaction, story, summary, monitors, champion, tick_us)
+            memories.remember(transaction, view.namespace, view.name, MONITORS, monitors)
+            if rollout is not None:
+                progress = RolloutProgress(world, view, transaction, story)
+                self._memory = progress.check(self._memory, rollout, summary, tick_us)
+            self._consider_trigger(transaction, story, summary, champion, tick_us)
+            self._memory = msgspec.structs.replace(self._memory, tick_us=tick_us)
+            memories.remember(transaction, view.namespace, view.name, MEMORY, self._memory)
+
+    # windows
+
+    def _close_windows(
+        self,
+        transaction: Transaction,
+        story: Storyteller,
+        summary: Summary,
+        monitors: MonitorMemory,
+        champion: ModelVersion,
+        reference: str,
+        tick_us: int,
+    ) -> MonitorMemory:
+        grid = self._memory.grid
+        assert grid is not None
+        while (end := self._end_us(grid, self._memory.closed, summary)) is not None and end <= tick_us:
+            index = self._memory.closed
+            span = self._span(grid, index, summary, end, as_of_us=tick_us)
+            facts = self._world.analyst.window(span, reference, champion.signature)
+            monitors = self._measure_window(transaction, story, monitors, champion, index, span, facts)
+            self._memory = msgspec.structs.replace(self._memory, closed=index + 1)
+        return monitors
+
+    def _measure_window(
+        self,
+        transaction: Transaction,
+        story: Storyteller,
+        monitors: MonitorMemory,
+        champion: ModelVersion,
+        index: int,
+        span: Span,
+        facts: WindowFacts,
+    ) -> MonitorMemory:
+        write = _Measurements(transaction, self._view, champion.name, index, span, facts.rows)
+        drift, answers = monitors.drift, monitors.answers
+        if facts.score is None:
+            write.add("drift", "statistic", None, None, Verdict.INCONCLUSIVE, note=facts.note)
+        else:
+            judged, drift = drift.judge(facts.score)
+            write.judged("drift", judged)
+            leading = sorted(facts.columns.items(), key=lambda item: -item[1])
+            for feature, score in leading:
+                write.add("drift", "score", score, None, Verdict.PASS, feature=feature)
+            self._tell_judgement(
+                story, "drift", "the data", index, judged, [name for name, _ in leading[:NAMED_FEATURES]]
+            )
+        for feature, share in facts.missing.items():
+            write.add("drift", "missing", share, None, Verdict.PASS, feature=feature)
+        if facts.answer_score is not None:
+            judged, answers = answers.judge(facts.answer_score)
+            write.judged("predictionDrift", judged)
+            self._tell_judgement(story, "predictionDrift", "the answers", index, judged, [])
+        failed = facts.failed / facts.rows if facts.rows else None
+        write.add("service", "failed_share", failed, None, Verdict.PASS if facts.rows else Verdict.INCONCLUSIVE)
+        write.add(
+            "service",
+            "latency_p99_ms",
+            facts.latency_p99_ms,
+            None,
+            Verdict.PASS if facts.rows else Verdict.INCONCLUSIVE,
+        )
+        return msgspec.structs.replace(monitors, drift=drift, answers=answers)
+
+    def _judge_windows(
+        self,
+        transaction: Transaction,
+        story: Storyteller,
+        summary: Summary,
+        monitors: MonitorMemory,
+        champion: ModelVersion,
+        tick_us: int,
+    ) -> MonitorMemory:
+        grid, delay = self._memory.grid, self._view.label_delay_us
+        assert grid is not None
+        while self._memory.judged < self._memory.closed:
+            index = self._memory.judged
+            end = self._end_us(grid, index, summary)
+            if end is None or end + delay > tick_us:
+                break
+            span = self._span(grid, index, summary, end, as_of_us=tick_us)
+            facts = self._world.analyst.quality(
+                span, self._memory.task, monitors.expected_loss, monitors.loss_scale, self._memory.metric
+            )
+            monitors = self._measure_quality(transaction, story, monitors, champion, index, span, facts, tick_us)
+            self._memory = msgspec.structs.replace(self._memory, judged=index + 1)
+        return monitors
+
+    def _measure_quality(
+        self,
+        transaction: Transaction,
+        story: Storyteller,
+        monitors: MonitorMemory,
+        champion: ModelVersion,
+        index: int,
+        span: Span,
+        facts: QualityFacts,
+        tick_us: int,
+    ) -> MonitorMemory:
+        write = _Measurements(transaction, self._view, champion.name, index, span, facts.labelled)
+        if facts.residual is None:
+            note = f"{facts.labelled} of {facts.rows} rows have a label"
+            write.add("performance", self._memory.metric, None, None, Verdict.INCONCLUSIVE, note=note)
+            return monitors
+        for name, value in facts.metrics.items():
+            write.add("performance", name, value, None, Verdict.PASS)
+        if facts.low is not None:
+            write.add("performance", f"{self._memory.metric}_low", facts.low, None, Verdict.PASS)
+            write.add("performance", f"{self._memory.metric}_high", facts.high, None, Verdict.PASS)
+        judged, loss = monitors.loss.judge(facts.residual)
+        write.judged("performance", judged)
+        write.add("performance", "excess_loss", facts.residual, None, Verdict.FAIL if judged.alarm else Verdict.PASS)
+        self._tell_judgement(story, "performance", "the loss", index, judged, [])
+        if judged.alarm:
+            shown = facts.metrics.get(self._memory.metric)
+            found = f"; {self._memory.metric} is {shown:.3f}" if shown is not None else ""
+            cause = Alarm(
+                key=f"{self._view.uid}/{champion.name}/loss/{index}",
+                text=f"version {champion.name} loses {facts.residual:+.3f} a row more than expected in window {index}{found}",
+                evidence={
+                    "monitor": "performance",
+                    "window": index,
+                    "excessLoss": facts.residual,
+                    "statistic": judged.statistic,
+                    "threshold": judged.threshold,
+                    "version": champion.name,
+                },
+                at_us=tick_us,
+            )
+            if self._memory.alarm is None:
+                self._memory = msgspec.structs.replace(self._memory, alarm=cause)
+        return msgspec.structs.replace(monitors, loss=loss)
+
+    def _tell_judgement(
+        self, story: Storyteller, monitor: str, what: str, index: int, judged: Judgement, features: list[str]
+    ) -> None:
+        named = f" ({', '.join(features)})" if features else ""
+        facts = {
+            "monitor": monitor,
+            "window": index,
+            "features": features,
+            "value": judged.statistic,
+            "threshold": judged.threshold,
+        }
+        if judged.alarm:
+            text = f"{what}{named} changed: statistic {judged.statistic:.0f} passed {judged.threshold:.0f} in window {index}"
+            story.tell("Alarm", text, **facts)
+        elif judged.promise and judged.p <= 0.01:
+            story.tell(
+                "Warning", f"{what}{named} in window {index} is unlike the reference (p = {judged.p:.3f})", **facts
+            )
+
+    # trigger
+
+    def _consider_trigger(
+        self, transaction: Transaction, story: Storyteller, summary: Summary, champion: ModelVersion, tick_us: int
+    ) -> None:
+        memory, view = self._memory, self._view
+        alarm = memory.alarm
+        if alarm is None:
+            return
+        rollout = memories.recall(transaction, view.namespace, view.name, ROLLOUT, RolloutMemory)
+        trained_until = memory.trained_until_us if memory.trained_until_us is not None else 0
+        size = memory.grid.size_us if memory.grid is not None else None
+        situation = triggers.Situation(
+            now_us=tick_us,
+            busy_with=f"the rollout of version {rollout.state.challenger}" if rollout is not None else "",
+            new_labels=self._world.analyst.new_labels(view.namespace, view.name, trained_until, tick_us),
+            fired_us=memory.fired_us,
+            refused_us=memory.refused_us,
+        )
+        decision = triggers.decide(view.trigger_policy(window_length_us(size)), situation, alarm.text)
+        fired = isinstance(decision, triggers.Fire)
+        inserted = transaction.execute(
+            insert_ignoring(transaction, decisions).values(
+                namespace=view.namespace,
+                loop=view.name,
+                cause_key=alarm.key,
+                fired=fired,
+                reason=decision.reason,
+                evidence={"kind": "loss", "text": alarm.text, **alarm.evidence},
+                settled=not fired,
+                event_us=tick_us,
+                created_us=story.now_us,
+            )
+        )
+        if inserted.rowcount == 0:
+            return
+        if not fired:
+            story.tell("NotTriggered", f"{alarm.text}, but {decision.reason}", window=alarm.evidence["window"])
+            return
+        story.tell("Trigger", f"retraining, because {alarm.text}", cause=alarm.key, **alarm.evidence)
+        kept = tuple(moment for moment in memory.fired_us if tick_us - moment < 2 * DAY)
+        self._memory = msgspec.structs.replace(memory, alarm=None, fired_us=(*kept, tick_us))
+
+    # where windows lie
+
+    def _end_us(self, grid: Grid, index: int, summary: Summary) -> int | None:
+        if grid.size_us is not None:
+            return grid.start_us(index + 1)
+        assert grid.rows is not None
+        last = (index + 1) * grid.rows
+        if summary.rows < last:
+            return None
+        return self._world.analyst.event_time_at(self._view.namespace, self._view.name, last - 1) + 1
+
+    def _span(self, grid: Grid, index: int, summary: Summary, end_us: int, *, as_of_us: int) -> Span:
+        namespace, name = self._view.namespace, self._view.name
+        if grid.size_us is not None:
+            return Span(
+                namespace=namespace, service=name, start_us=grid.start_us(index), end_us=end_us, as_of_us=as_of_us
+            )
+        assert grid.rows is not None
+        first = index * grid.rows
+        return Span(
+            namespace=namespace,
+            service=name,
+            start_us=self._world.analyst.event_time_at(namespace, name, first),
+            end_us=end_us,
+            as_of_us=as_of_us,
+            places=(first, first + grid.rows),
+        )
+
+    def _check_us(self, grid: Grid, rollout: RolloutMemory, summary: Summary) -> int | None:
+        if grid.size_us is not None:
+            return rollout.next_check
+        if summary.rows < rollout.next_check:
+            return None
+        return self._world.analyst.event_time_at(self._view.namespace, self._view.name, rollout.next_check - 1) + 1
+
+
+class _Measurements:
+    """Writes the measurements of one window."""
+
+    def __init__(
+        self, transaction: Transaction, view: LoopView, version: str, window: int, span: Span, rows: int
+    ) -> None:
+        self._transaction = transaction
+        self._common = {
+            "namespace": view.namespace,
+            "loop": view.name,
+            "version": version,
+            "window": window,
+            "start_us": span.start_us,
+            "end_us": span.end_us,
+            "rows": rows,
+        }
+
+    def add(
+        self,
+        monitor: str,
+        metric: str,
+        value: float | None,
+        threshold: float | None,
+        verdict: Verdict,
+        *,
+        feature: str = "",
+        note: str = "",
+    ) -> None:
+        values = {
+            **self._common,
+            "monitor": monitor,
+            "metric": metric,
+            "value": value,
+            "threshold": threshold,
+            "verdict": verdict.value,
+            "feature": feature,
+            "note": note,
+        }
+        self._transaction.execute(insert(measurements).values(**values))
+
+    def judged(self, monitor: str, judged: Judgement) -> None:
+        """The detector's statistic; before there is a promise, the verdict is inconclusive and says what is missing."""
+        note = "" if judged.promise else f"no promise yet: {judged.windows_needed} more reference windows are needed"
+        verdict = Verdict.FAIL if judged.alarm else Verdict.PASS if judged.promise else Verdict.INCONCLUSIVE
+        self.add(monitor, "statistic", judged.statistic, judged.threshold, verdict, note=note)

@@ -1,0 +1,1 @@
+"""What happened to a loop, in order, and questions across records."""

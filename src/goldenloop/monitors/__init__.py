@@ -1,0 +1,1 @@
+"""Turning windows of payloads and labels into measurements."""

@@ -1,0 +1,458 @@
+"""The payload log: every request, answer and label, in segment files that one process writes and any process may read.
+
+Rules. A segment is `<writer>-<start millisecond, 13 digits>-<sequence, 6 digits>.log`; a writer makes its own and never appends to one
+that was there before it. A record is in the file when `append` returns, so the death of the process loses none. How soon it is on the
+disk, so that a power cut loses none either, is the mode's:
+
+    durable    when `append` returns
+    interval   at most 100 ms later (the default)
+    async      when the operating system sees fit
+
+A write that fails leaves nothing behind it, and raises UnavailableError: what could not be logged must not be answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from goldenloop.core.errors import InvalidSpecError, UnavailableError
+from goldenloop.core.ids import is_uuid, uuid7_millisecond
+from goldenloop.core.routing import PayloadMode
+from goldenloop.payloads import frames
+from goldenloop.payloads.records import Label, Prediction, Record
+
+SEGMENT_BYTES = 64 * 1024 * 1024
+SYNC_SECONDS = 0.1  # the most that `interval` mode lets a record wait for the disk
+
+_READ_BYTES = 1024 * 1024
+_CLOCK_SLACK_MS = 10_000  # how far the clocks of an id and of a segment's name may be apart
+_ANSWER_MS = 600_000  # no request takes longer from its id to its record
+_SEGMENT = re.compile(r"^(?P<writer>[A-Za-z0-9_.-]+)-(?P<start>\d{13,})-(?P<sequence>\d{6,})\.log$")
+_FULL_MEND = "Free some room or mend the disk; requests are answered again as soon as the log can be written."
+
+
+class PayloadWriter:
+    """Appends records to segments of its own. One thread appends; another may sync at the same time.
+
+    `append` keeps the promise of the mode before it returns. Who serves many requests on one event loop calls `write` and then awaits
+    `synced`, so that requests which wait at the same time share one sync of the disk.
+    """
+
+    def __init__(
+        self, folder: Path, writer_name: str, *, mode: PayloadMode = "interval", segment_bytes: int = SEGMENT_BYTES
+    ) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", writer_name):
+            raise InvalidSpecError(
+                f"{writer_name!r} cannot name a writer",
+                where="--name",
+                mend="Use letters, digits, dots, dashes and underscores.",
+            )
+        self.mode = mode
+        self.sync_failures = 0  # syncs in the background that failed since the start
+        self._folder = folder
+        self._name = writer_name
+        self._segment_bytes = segment_bytes
+        self._encoder = msgspec.msgpack.Encoder()
+        self._descriptor = -1
+        self._seed = 0
+        self._size = 0
+        self._sequence = 0
+        self._written = 0  # records, over all segments
+        self._on_disk = 0
+        self._lost = range(
+            0
+        )  # the records (counted from 1) of which a failed sync left unknown whether they are on the disk
+        self._is_broken = False  # nothing more may be appended to the present segment
+        self._closing = False
+        self._lock = threading.Lock()  # held while the descriptor is synced or changed
+        self._dirty = threading.Event()
+        self._group: asyncio.Task[None] | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._thread: threading.Thread | None = None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UnavailableError(
+                f"the payload log cannot be written: {error.strerror}",
+                where=str(folder),
+                mend="Check the path and its permissions.",
+            ) from error
+
+    def append(self, record: Record) -> None:
+        """Write one record. In `durable` mode it is on the disk when this returns.
+
+        Raises UnavailableError where it cannot be written, InvalidSpecError for a record larger than any frame.
+        """
+        self.write(record)
+        if self.mode == "durable":
+            self.sync()
+
+    def write(self, record: Record) -> None:
+        """Write one record and leave it to `synced`, `sync` or the background to bring it to the disk. Raises as `append`."""
+        body = self._encoder.encode(record)
+        if len(body) > frames.LARGEST_BODY:
+            raise InvalidSpecError(
+                f"the record has {len(body)} bytes, more than {frames.LARGEST_BODY}",
+                mend="Send fewer rows in one request.",
+            )
+        if self._descriptor < 0 or self._is_broken or self._size >= self._segment_bytes:
+            self._rotate()
+        content = frames.frame(body, seed=self._seed)
+        try:
+            done = os.write(self._descriptor, content)
+            while done < len(content):
+                done += os.write(self._descriptor, content[done:])
+        except OSError as error:
+            self._take_back()
+            raise UnavailableError(
+                f"the payload log cannot be written: {error.strerror}", where=str(self._folder), mend=_FULL_MEND
+            ) from error
+        self._size += len(content)
+        self._written += 1
+        if self.mode == "interval" and not self._dirty.is_set():
+            self._dirty.set()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._sync_for_ever, name="payload-sync", daemon=True)
+                self._thread.start()
+
+    def sync(self) -> None:
+        """Bring everything that was written to the disk. Raises UnavailableError."""
+        with self._lock:
+            upto = self._written
+            if self._on_disk < upto:
+                self._sync_descriptor()
+                self._on_disk = upto
+
+    async def synced(self) -> None:
+        """Wait until everything written so far is on the disk, whatever the mode. Raises UnavailableError."""
+        target = self._written
+        while self._on_disk < target:
+            if self._group is None or self._group.done():
+                self._group = asyncio.create_task(self._sync_group())
+            await asyncio.shield(self._group)
+        if target in self._lost:
+            raise UnavailableError(
+                "the payload log could not be brought to the disk", where=str(self._folder), mend=_FULL_MEND
+            )
+
+    def close(self) -> None:
+        """Sync, and let go of the segment."""
+        self._closing = True
+        self._dirty.set()
+        if self._thread is not None:
+            self._thread.join()
+        try:
+            self.sync()
+        finally:
+            with self._lock:
+                self._drop_descriptor()
+            if self._pool is not None:
+                self._pool.shutdown()
+
+    async def _sync_group(self) -> None:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="payload-sync")
+        await asyncio.get_running_loop().run_in_executor(self._pool, self.sync)
+
+    def _sync_for_ever(self) -> None:
+        while True:
+            self._dirty.wait()
+            if self._closing:
+                return
+            time.sleep(SYNC_SECONDS / 2)  # half to gather, half for the disk to take
+            self._dirty.clear()
+            try:
+                self.sync()
+            except UnavailableError:
+                # What was answered stays in the file and in the system's memory; the next record goes to a new segment.
+                self.sync_failures += 1
+
+    def _sync_descriptor(self) -> None:
+        """Sync the present segment; the lock is held."""
+        try:
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            # After a failed sync nothing is known of what the system still holds, and a second one would claim success.
+            self._is_broken = True
+            self._lost = range(self._on_disk + 1, self._written + 1)
+            self._on_disk = self._written
+            raise UnavailableError(
+                f"the payload log cannot be brought to the disk: {error.strerror}",
+                where=str(self._folder),
+                mend=_FULL_MEND,
+            ) from error
+
+    def _take_back(self) -> None:
+        """Remove a frame that was written in part, so that it hides nothing that follows."""
+        try:
+            os.ftruncate(self._descriptor, self._size)
+        except OSError:
+            self._is_broken = True
+
+    def _rotate(self) -> None:
+        """Begin a new segment. What the old one holds is synced first, except in `async` mode."""
+        with self._lock:
+            if self.mode != "async" and self._on_disk < self._written:
+                self._sync_descriptor()
+            self._on_disk = self._written
+            self._drop_descriptor()
+            stamp = time.time_ns() // 1_000_000
+            try:
+                while True:
+                    name = f"{self._name}-{stamp:013d}-{self._sequence:06d}.log"
+                    try:
+                        descriptor = os.open(
+                            self._folder / name,
+                            os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC,
+                            0o644,
+                        )
+                        break
+                    except FileExistsError:
+                        stamp += 1
+                self._open_segment(descriptor, name)
+            except OSError as error:
+                raise UnavailableError(
+                    f"no segment of the payload log can be begun: {error.strerror}",
+                    where=str(self._folder),
+                    mend=_FULL_MEND,
+                ) from error
+
+    def _open_segment(self, descriptor: int, name: str) -> None:
+        try:
+            # Readers see by this lock, which dies with the process, whether more may come.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.write(descriptor, frames.MAGIC) != frames.HEADER_BYTES:
+                raise OSError(28, os.strerror(28))
+            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError:
+            os.close(descriptor)
+            (self._folder / name).unlink(missing_ok=True)
+            raise
+        self._descriptor = descriptor
+        self._seed = frames.seed_of(name)
+        self._size = frames.HEADER_BYTES
+        self._sequence += 1
+        self._is_broken = False
+
+    def _drop_descriptor(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A stretch of a segment that holds no readable record."""
+
+    file: str
+    offset: int
+    reason: str
+
+
+class PayloadReader:
+    """Gives the records of a folder as they come, each once: segments by name, in each segment in order.
+
+    `positions` (file name → offset after the last record given) may be saved and handed to a later reader. `damage` names every stretch
+    that could not be read since this reader was made; none of it is ever given as data, and what follows it is found.
+    """
+
+    def __init__(self, folder: Path, positions: Mapping[str, int] | None = None) -> None:
+        self.positions: dict[str, int] = dict(positions or {})
+        self.damage: list[Damage] = []
+        self._folder = folder
+        self._decoder = msgspec.msgpack.Decoder(Record)
+
+    def read(self, limit: int = 10_000) -> list[Record]:
+        """Return at most `limit` records that were appended since the last call; an empty list says that there are no more now."""
+        records: list[Record] = []
+        present = segments(self._folder)
+        for name in self.positions.keys() - set(present):
+            del self.positions[name]
+        for name in present:
+            if len(records) >= limit:
+                break
+            self._read_segment(name, limit - len(records), records)
+        return records
+
+    def _read_segment(self, name: str, limit: int, records: list[Record]) -> None:
+        try:
+            descriptor = os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            wanted = _READ_BYTES
+            while limit > 0:
+                position = self.positions.get(name, 0)
+                is_dead = _is_dead(descriptor)  # asked before the size: what is not there then will never come
+                size = os.fstat(descriptor).st_size
+                if size <= position:
+                    return
+                content = _read(descriptor, position, min(wanted, size - position))
+                reaches_end = position + len(content) >= size
+                taken, end = self._take(
+                    name, content, position, limit=limit, whole=is_dead and reaches_end, records=records
+                )
+                limit -= taken
+                if end > position:
+                    self.positions[name] = end
+                    wanted = _READ_BYTES
+                elif reaches_end:
+                    return
+                else:
+                    wanted *= 4  # a frame larger than what was read
+        finally:
+            os.close(descriptor)
+
+    def _take(
+        self, name: str, content: bytes, position: int, *, limit: int, whole: bool, records: list[Record]
+    ) -> tuple[int, int]:
+        """Take up to `limit` records out of a stretch; return how many and the offset in the file that was reached."""
+        start = 0
+        if position == 0:
+            if len(content) < frames.HEADER_BYTES and not whole:
+                return 0, 0
+            start = min(frames.HEADER_BYTES, len(content))
+            if content[:start] != frames.MAGIC:
+                self._report(name, 0, "the header is not that of a segment of this version")
+        taken = 0
+        end = start
+        for piece in frames.pieces(memoryview(content), start, seed=frames.seed_of(name), whole=whole):
+            end = piece.end
+            if piece.body is None:
+                self._report(name, position + piece.offset, piece.reason)
+                continue
+            try:
+                records.append(self._decoder.decode(piece.body))
+            except msgspec.DecodeError as error:
+                self._report(name, position + piece.offset, f"not a record: {error}")
+                continue
+            taken += 1
+            if taken == limit:
+                break
+        return taken, position + end
+
+    def _report(self, name: str, offset: int, reason: str) -> None:
+        self.damage.append(Damage(name, offset, reason))
+
+
+def segments(folder: Path) -> list[str]:
+    """The names of the segments in a folder, sorted."""
+    try:
+        return sorted(name for name in os.listdir(folder) if _SEGMENT.match(name))
+    except FileNotFoundError:
+        return []
+
+
+def find(folder: Path, prediction_id: str) -> tuple[Prediction | None, list[Label]]:
+    """Return the prediction with this id and every label that names it, by the id or by its alias, in the order of their arrival.
+
+    Our own ids carry their millisecond, so only segments that can hold them are opened. A client's alias says nothing of its time: every
+    segment is searched, and where an alias repeats, the latest prediction counts.
+    """
+    moment = uuid7_millisecond(prediction_id) if is_uuid(prediction_id) and prediction_id[14] == "7" else None
+    names = segments(folder)
+    prediction: Prediction | None = None
+    if moment is not None:
+        near = [
+            name
+            for name, start, end in _spans(names)
+            if start <= moment + _ANSWER_MS and end >= moment - _CLOCK_SLACK_MS
+        ]
+        prediction = _latest(_matching(folder, near, prediction_id), prediction_id)
+    if prediction is None:
+        prediction = _latest(_matching(folder, names, prediction_id), prediction_id)
+    labels = []
+    keys = {prediction_id} | ({prediction.id, prediction.alias} - {None} if prediction is not None else set())
+    after = names
+    if prediction is not None and prediction.alias is None:
+        first = uuid7_millisecond(prediction.id) - _CLOCK_SLACK_MS
+        after = [name for name, _, end in _spans(names) if end >= first]
+    for key in keys:
+        if key is not None:
+            labels += [
+                record
+                for record in _matching(folder, after, key)
+                if isinstance(record, Label) and record.prediction == key
+            ]
+    return prediction, sorted(labels, key=lambda label: label.arrival_us)
+
+
+def _latest(records: Iterator[Record], key: str) -> Prediction | None:
+    found = [record for record in records if isinstance(record, Prediction) and key in (record.id, record.alias)]
+    return max(found, key=lambda prediction: (prediction.id == key, prediction.arrival_us), default=None)
+
+
+def _matching(folder: Path, names: list[str], key: str) -> Iterator[Record]:
+    """Records whose frame contains the key somewhere; the caller looks where."""
+    needle = key.encode()
+    decoder = msgspec.msgpack.Decoder(Record)
+    for name in names:
+        try:
+            content = (folder / name).read_bytes()
+        except FileNotFoundError:
+            continue
+        hit = content.find(needle)
+        if hit < 0:
+            continue
+        for piece in frames.pieces(memoryview(content), frames.HEADER_BYTES, seed=frames.seed_of(name), whole=True):
+            while 0 <= hit < piece.offset:
+                hit = content.find(needle, hit + 1)
+            if hit < 0:
+                break
+            if piece.body is not None and hit < piece.end:
+                try:
+                    yield decoder.decode(piece.body)
+                except msgspec.DecodeError:
+                    continue
+
+
+def _spans(names: list[str]) -> list[tuple[str, int, int]]:
+    """Each segment with the millisecond it began and that in which the next one of the same writer did."""
+    spans = []
+    by_writer: dict[str, list[tuple[int, int, str]]] = {}
+    for name in names:
+        parts = _SEGMENT.match(name)
+        assert parts is not None  # `segments` gives no others
+        by_writer.setdefault(parts["writer"], []).append((int(parts["start"]), int(parts["sequence"]), name))
+    for members in by_writer.values():
+        members.sort()
+        ends = [start for start, _, _ in members[1:]] + [2**62]
+        spans += [(name, start, end) for (start, _, name), end in zip(members, ends, strict=True)]
+    return sorted(spans)
+
+
+def _is_dead(descriptor: int) -> bool:
+    """Whether no writer holds the segment any more."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return True
+
+
+def _read(descriptor: int, offset: int, length: int) -> bytes:
+    parts = []
+    while length > 0:
+        part = os.pread(descriptor, length, offset)
+        if not part:
+            break
+        parts.append(part)
+        offset += len(part)
+        length -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,1 @@
+"""Model versions, their evaluations, and which one is golden."""

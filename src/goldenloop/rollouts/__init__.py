@@ -1,0 +1,1 @@
+"""Moving traffic to a challenger on evidence."""

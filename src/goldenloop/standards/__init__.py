@@ -1,0 +1,1 @@
+"""Wire formats, one module each: bytes to records and back, no input or output."""

@@ -1,0 +1,139 @@
+"""The database: SQLite by default, PostgreSQL by URL, the same SQL for both.
+
+Rules. Only the control process writes. A write is one transaction that takes the write lock when it begins, so it never fails
+half-way for a lock, and what a decision caused is recorded with the decision or not at all.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+from sqlalchemy import Connection, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.sql import Insert
+
+from goldenloop.core.errors import InvalidSpecError, UnavailableError
+
+Transaction: TypeAlias = Connection
+
+_BUSY_MILLISECONDS = 10_000  # longest wait for another writer of the same SQLite file
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file."""
+    return f"sqlite:///{path}"
+
+
+class Database:
+    """One database of one installation."""
+
+    def __init__(self, url: str) -> None:
+        parsed = _driver_of(make_url(url))
+        self._is_sqlite = parsed.get_backend_name() == "sqlite"
+        try:
+            self.engine = create_engine(
+                parsed,
+                json_serializer=lambda value: msgspec.json.encode(value).decode(),
+                json_deserializer=msgspec.json.decode,
+                pool_pre_ping=not self._is_sqlite,
+            )
+        except ModuleNotFoundError as error:
+            raise UnavailableError(
+                f"the driver {error.name!r} for {parsed.get_backend_name()} is not installed",
+                where="--database",
+                mend="Install it with: pip install 'goldenloop[postgres]'.",
+            ) from error
+        if self._is_sqlite:
+            event.listen(self.engine, "connect", _prepare_sqlite)
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """A transaction that only reads: one state of the world, however long it takes."""
+        with _translated(), self.engine.connect() as connection:
+            if self._is_sqlite:
+                connection.exec_driver_sql("BEGIN DEFERRED")
+            yield connection
+            connection.rollback()
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """A transaction that writes: all of it is kept when the block ends, none when it raises."""
+        with _translated(), self.engine.connect() as connection:
+            if self._is_sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            connection.commit()
+
+    def migrate(self) -> None:
+        """Bring the tables to the present form; a new database gets all of them."""
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with _translated(), self.engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self.engine.dispose()
+
+
+def insert_ignoring(transaction: Transaction, table: Table) -> Insert:
+    """An insert that does nothing where a row with the same key is there: its `rowcount` says which happened."""
+    if transaction.dialect.name == "postgresql":
+        return postgresql.insert(table).on_conflict_do_nothing()
+    return sqlite.insert(table).on_conflict_do_nothing()
+
+
+def upsert(transaction: Transaction, table: Table, values: dict[str, object]) -> None:
+    """Insert the row, or replace what is not key in the row that has its primary key."""
+    keys = [column.name for column in table.primary_key.columns]
+    changed = {name: value for name, value in values.items() if name not in keys}
+    make = postgresql.insert if transaction.dialect.name == "postgresql" else sqlite.insert
+    transaction.execute(make(table).values(**values).on_conflict_do_update(index_elements=keys, set_=changed))
+
+
+def _driver_of(url: URL) -> URL:
+    if url.get_backend_name() == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() == "sqlite":
+        return url
+    raise InvalidSpecError(
+        f"{url.get_backend_name()} is not a database that is supported",
+        where="--database",
+        mend="Give sqlite:///PATH or postgresql://USER@HOST/NAME.",
+    )
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # transactions begin where `read` and `write` say so
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # With WAL, NORMAL keeps the database whole after a power cut and loses at most the last commits; FULL loses none.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        text = str(error.orig)
+        mend = "Free some room; the work goes on by itself." if "full" in text else "It is tried again."
+        raise UnavailableError(f"the database does not answer: {text}", mend=mend) from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise UnavailableError("the connection to the database was lost", mend="It is tried again.") from error
+        raise

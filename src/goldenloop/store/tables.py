@@ -1,0 +1,234 @@
+"""Every table of the installation. Times are microseconds since the Unix epoch; documents are JSON."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import postgresql
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Document = JSON().with_variant(postgresql.JSONB(), "postgresql")
+# SQLite only counts up by itself in a column of type INTEGER.
+Counter = BigInteger().with_variant(Integer(), "sqlite")
+
+resources = Table(
+    "resources",
+    metadata,
+    Column("uid", String(36), primary_key=True),
+    Column("api_group", String(64), nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("namespace", String(63), nullable=False),
+    Column("name", String(253), nullable=False),
+    Column("owner_uid", String(36)),
+    Column("resource_version", BigInteger, nullable=False),
+    Column("document", Document, nullable=False),
+    UniqueConstraint("api_group", "kind", "namespace", "name"),
+    Index(None, "owner_uid"),
+)
+
+# What happened to resources, in order: what watchers follow. Old rows are dropped; a watcher that asks for them is told "Gone".
+changes = Table(
+    "changes",
+    metadata,
+    Column("sequence", Counter, primary_key=True, autoincrement=True),
+    Column("type", String(8), nullable=False),
+    Column("api_group", String(64), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("namespace", String(63), nullable=False),
+    Column("document", Document, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("namespace", String(63), nullable=False),
+    Column("name", String(253), nullable=False),
+    Column("loop", String(253)),
+    # One cause starts one run: the key is unique, so that a second attempt to start it finds the first.
+    Column("cause_key", String(128), unique=True),
+    Column("cause", Document, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("pipeline", Document, nullable=False),
+    Column("parameters", Document, nullable=False),
+    Column("inputs", Document, nullable=False),
+    Column("code", Document, nullable=False),
+    Column("event_us", BigInteger),
+    Column("created_us", BigInteger, nullable=False),
+    Column("started_us", BigInteger),
+    Column("finished_us", BigInteger),
+    Column("error", Text),
+    Column("settled", Boolean, nullable=False, default=False),  # what follows from its end has been done
+    Index(None, "state"),
+    Index(None, "namespace", "loop", "created_us"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("run_id", String(36), ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(253), nullable=False),
+    Column("component", String(253), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("not_before_us", BigInteger),
+    Column("cache_key", String(64)),
+    Column("cached_from", String(36)),
+    Column("inputs", Document),
+    Column("outputs", Document),
+    Column("started_us", BigInteger),
+    Column("finished_us", BigInteger),
+    Column("error", Text),
+    UniqueConstraint("run_id", "name"),
+    Index(None, "cache_key", "state"),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("type", String(128), nullable=False),
+    Column("name", String(253), nullable=False),
+    Column("uri", Text, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("properties", Document, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Index(None, "digest"),
+)
+
+# The arrows of the lineage graph: a task read or wrote an artifact.
+artifact_tasks = Table(
+    "artifact_tasks",
+    metadata,
+    Column("task_id", String(36), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("direction", String(6), primary_key=True),  # INPUT or OUTPUT
+    Column("port", String(253), primary_key=True),
+    Column("artifact_id", String(36), ForeignKey("artifacts.id"), nullable=False),
+    Index(None, "artifact_id"),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("namespace", String(63), primary_key=True),
+    Column("model", String(253), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("run_id", String(36)),
+    Column("artifact_id", String(36)),
+    Column("digest", String(64), nullable=False),  # of the served form
+    Column("folder", Text, nullable=False),  # artifact URI of the served form
+    Column("signature", Document, nullable=False),
+    Column("metrics", Document, nullable=False),
+    Column("conversion", Document, nullable=False),
+    Column("data_version", Document, nullable=False),
+    Column("code_version", Document, nullable=False),
+    Column("trained_until_us", BigInteger),
+    Column("created_us", BigInteger, nullable=False),
+    Index(None, "digest"),
+    Index(None, "run_id"),
+)
+
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("namespace", String(63), nullable=False),
+    Column("model", String(253), nullable=False),
+    Column("challenger", Integer, nullable=False),
+    Column("champion", Integer),
+    Column("verdict", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("evidence", Document, nullable=False),
+    Column("decided_by", String(128), nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Index(None, "namespace", "model", "challenger"),
+)
+
+measurements = Table(
+    "measurements",
+    metadata,
+    Column("id", Counter, primary_key=True, autoincrement=True),
+    Column("namespace", String(63), nullable=False),
+    Column("loop", String(253), nullable=False),
+    Column("monitor", String(64), nullable=False),
+    Column("metric", String(64), nullable=False),
+    Column("feature", String(253), nullable=False, default=""),
+    Column("version", String(32), nullable=False, default=""),
+    Column("window", Integer, nullable=False),
+    Column("start_us", BigInteger, nullable=False),
+    Column("end_us", BigInteger, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("value", Float),
+    Column("threshold", Float),
+    Column("verdict", String(16), nullable=False),
+    Column("note", Text, nullable=False, default=""),
+    UniqueConstraint("namespace", "loop", "monitor", "metric", "feature", "version", "window"),
+    Index(None, "namespace", "loop", "window"),
+)
+
+# Every decision of a trigger, to fire or not, with its reason. One that fired and has no run yet is work to do.
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", Counter, primary_key=True, autoincrement=True),
+    Column("namespace", String(63), nullable=False),
+    Column("loop", String(253), nullable=False),
+    Column("cause_key", String(128), nullable=False),
+    Column("fired", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("evidence", Document, nullable=False),
+    Column("run_id", String(36)),
+    Column("settled", Boolean, nullable=False, default=False),  # its run was started, or it came to nothing
+    Column("event_us", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    UniqueConstraint("cause_key", "event_us"),
+    Index(None, "namespace", "loop", "event_us"),
+)
+
+timeline = Table(
+    "timeline",
+    metadata,
+    Column("sequence", Counter, primary_key=True, autoincrement=True),
+    Column("namespace", String(63), nullable=False),
+    Column("loop", String(253), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("facts", Document, nullable=False),
+    Column("event_us", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Index(None, "namespace", "loop", "sequence"),
+)
+
+# What a reconciler must remember between two looks: positions and the states of running statistics, written with what they caused.
+memories = Table(
+    "memories",
+    metadata,
+    Column("namespace", String(63), primary_key=True),
+    Column("loop", String(253), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("document", Document, nullable=False),
+)

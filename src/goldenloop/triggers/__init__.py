@@ -1,0 +1,1 @@
+"""Deciding that a run is due."""

@@ -1,0 +1,88 @@
+"""The local executor: what every executor must do, and what is its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from goldenloop.pipelines.executor import Limits, Outcome
+from goldenloop.pipelines.local import LocalExecutor
+from goldenloop.testing.executors import ExecutorConformance, results_of, shell
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[LocalExecutor]:
+    """One for the whole suite, so that a step which breaks the interpreter is seen by those after it."""
+    executor = LocalExecutor(preimported=())
+    yield executor
+    executor.close()
+    assert executor.starts == 1
+
+
+class TestLocalExecutor(ExecutorConformance):
+    """All of the suite."""
+
+
+def test_a_dead_interpreter_loses_its_steps_and_another_is_started(tmp_path: Path) -> None:
+    executor = LocalExecutor(preimported=())
+    try:
+        request = shell(tmp_path, "echo $$ > pid; sleep 60")
+        executor.submit(request)
+        pid = _await_pid(Path(request.folder) / "pid", executor)
+        os.kill(executor._zygote.pid, signal.SIGKILL)
+        assert results_of(executor, 1)[request.id].outcome is Outcome.LOST
+        assert _is_gone(pid)
+        after = shell(tmp_path, "true")
+        executor.submit(after)
+        assert results_of(executor, 1)[after.id].succeeded
+        assert executor.starts == 2
+    finally:
+        executor.close()
+
+
+def test_closing_ends_the_steps(tmp_path: Path) -> None:
+    executor = LocalExecutor(preimported=())
+    request = shell(tmp_path, "echo $$ > pid; sleep 60 & sleep 60")
+    executor.submit(request)
+    pid = _await_pid(Path(request.folder) / "pid", executor)
+    executor.close()
+    assert _is_gone(pid)
+
+
+def test_a_step_has_a_memory_limit(tmp_path: Path) -> None:
+    executor = LocalExecutor(preimported=())
+    try:
+        limits = Limits(memory_bytes=200 << 20)
+        request = shell(tmp_path, "python3 -c 'x = bytearray(400 << 20)'", limits=limits)
+        executor.submit(request)
+        assert not results_of(executor, 1)[request.id].succeeded
+        assert "MemoryError" in Path(request.log).read_text()
+    finally:
+        executor.close()
+
+
+def _await_pid(file: Path, executor: LocalExecutor) -> int:
+    deadline = time.monotonic() + 30
+    while not (file.exists() and file.read_text().strip()):
+        assert time.monotonic() < deadline
+        executor.poll()
+        time.sleep(0.02)
+    return int(file.read_text())
+
+
+def _is_gone(pid: int) -> bool:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.02)
+    return False
