@@ -88,7 +88,7 @@ def test_the_task_follows_from_the_label(labels: list[object], task: str, classe
 
 
 def test_wrong_names_have_a_hint() -> None:
-    with pytest.raises(InvalidSpecError, match="no column 'repayed'. Did you mean 'repaid'") as caught:
+    with pytest.raises(InvalidSpecError, match=r"no column 'repayed'\. Did you mean 'repaid'") as caught:
         infer_schema(TABLE, label="repayed", timestamp=None)
     assert caught.value.where == "data.label"
     with pytest.raises(InvalidSpecError, match="no column 'sex'"):

@@ -60,7 +60,7 @@ def test_a_wrong_file_says_what_and_where(tmp_path: Path, name: str, text: str, 
 def test_files_that_do_not_go_together(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
     (tmp_path / "b.csv").write_text("a,c\n1,2\n")
-    with pytest.raises(InvalidSpecError, match="not the same columns as a.csv: b, c"):
+    with pytest.raises(InvalidSpecError, match=r"not the same columns as a\.csv: b, c"):
         read_source(str(tmp_path))
     (tmp_path / "b.csv").write_text("a,b\nx,2\n")
     with pytest.raises(InvalidSpecError, match="do not go together"):

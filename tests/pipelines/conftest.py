@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # the helpers beside the tests, also for the process that is killed
+
 from small_pipelines import World, make_world
 
 from goldenloop.pipelines.local import LocalExecutor

@@ -129,7 +129,7 @@ def test_what_is_not_supported_is_refused_with_the_task(project: Path) -> None:
 
 def test_missing_packages_are_refused_when_the_run_is_asked_for(world: World, project: Path) -> None:
     needing = compile_source("train.py:needing", folder=project)
-    with pytest.raises(InvalidSpecError, match="no-such-package-here==1.*pip install"):
+    with pytest.raises(InvalidSpecError, match=r"no-such-package-here==1.*pip install"):
         world.ask(needing.ir)
 
 

@@ -54,7 +54,7 @@ def test_numbers_are_kept_exactly() -> None:
 
 
 def test_an_unknown_artifact_is_refused(world: World) -> None:
-    with pytest.raises(InvalidSpecError, match="no artifact input 'dat'. Did you mean 'data'"):
+    with pytest.raises(InvalidSpecError, match=r"no artifact input 'dat'\. Did you mean 'data'"):
         world.ask(TAKING, parameters={"rate": 1}, inputs={"dat": "artifact:x"})
 
 

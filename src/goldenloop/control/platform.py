@@ -20,10 +20,13 @@ from goldenloop.core.clock import SystemClock
 from goldenloop.core.errors import GoldenloopError
 from goldenloop.pipelines.engine import Engine
 from goldenloop.pipelines.local import LocalExecutor
+from goldenloop.pipelines.zygote import PREIMPORTED
 from goldenloop.store.artifacts import Artifacts
 from goldenloop.store.database import Database
 
 PARALLEL_STEPS = 4
+# What control's own jobs need, imported once and forked with every step.
+_JOBS_IMPORT = ("skl2onnx", "onnxruntime", "goldenloop.control.work.prepare", "goldenloop.control.work.assess")
 _LOOK_SECONDS = 0.25  # the longest time between two looks; news ends it sooner
 _PAUSE_SECONDS = 1.0  # after something that was needed did not answer
 
@@ -47,7 +50,7 @@ class Platform:
         self.database.migrate()
         self.artifacts = Artifacts(settings.artifacts_url, cache=home.cache)
         clock = SystemClock()
-        self._executor = LocalExecutor()
+        self._executor = LocalExecutor(preimported=(*PREIMPORTED, *_JOBS_IMPORT))
         shared = SharedExecutor(self._executor)
         self.engine = Engine(
             self.database,

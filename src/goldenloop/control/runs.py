@@ -283,7 +283,7 @@ class RunReconciler:
 
     def _assessment(self, run: RowMapping, memory: LoopMemory, model: str, champion: str | None) -> Assessment:
         local, cause = self._world.artifacts.local, run["cause"]
-        history = cause["history"]
+        history, window = cause["history"], self._view.spec.data.window
         return Assessment(
             model=str(model_file(self._world.artifacts, model)),
             data=str(local(cause["data"]["data"])),
@@ -291,6 +291,7 @@ class RunReconciler:
             history=None if history is None or champion is not None else str(local(history)),
             schema=msgspec.convert(cause["schema"], Schema),
             size=memory.size,
+            span_us=None if window == "all" else parse_duration(window),
             champion=None if champion is None else str(local(champion)),
             margin=self._view.spec.rollout.margin,
             protected=self._view.spec.data.protected,

@@ -259,12 +259,11 @@ def _kind(column: pa.ChunkedArray) -> tuple[Kind, str]:
     if present == 0:
         return "ignored", "every value is missing"
     distinct = len(compute.unique(column.drop_null()))
-    if distinct == 1 and present == rows:
-        return "ignored", "it is constant"
     if pa.types.is_boolean(kind):
         return "number", "it is true or false, taken as 1 and 0"
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return "number", f"it holds numbers, {distinct} different"
+        # A constant is kept: the world may change, and what was left out then could not be seen.
+        return "number", f"it holds numbers, {distinct} different" if distinct > 1 else "it holds one number so far"
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         if distinct == present and present >= _ID_ROWS:
             return "ignored", "every row has another text: an id"

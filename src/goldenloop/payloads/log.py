@@ -168,10 +168,11 @@ class PayloadWriter:
     def _sync_for_ever(self) -> None:
         while True:
             self._dirty.wait()
+            time.sleep(0 if self._closing else SYNC_SECONDS / 2)  # half to gather, half for the disk to take
+            self._dirty.clear()
+            # Asked after the clearing, which may have undone what `close` set.
             if self._closing:
                 return
-            time.sleep(SYNC_SECONDS / 2)  # half to gather, half for the disk to take
-            self._dirty.clear()
             try:
                 self.sync()
             except UnavailableError:
@@ -377,12 +378,12 @@ def find(folder: Path, prediction_id: str) -> tuple[Prediction | None, list[Labe
     if prediction is None:
         prediction = _latest(_matching(folder, names, prediction_id), prediction_id)
     labels = []
-    keys = {prediction_id} | ({prediction.id, prediction.alias} - {None} if prediction is not None else set())
+    keys = [prediction_id] if prediction is None else [prediction_id, prediction.id, prediction.alias]
     after = names
     if prediction is not None and prediction.alias is None:
         first = uuid7_millisecond(prediction.id) - _CLOCK_SLACK_MS
         after = [name for name, _, end in _spans(names) if end >= first]
-    for key in keys:
+    for key in dict.fromkeys(keys):
         if key is not None:
             labels += [
                 record

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import msgspec
 
@@ -62,11 +63,17 @@ class LocalExecutor:
         return results
 
     def wait(self, seconds: float) -> None:
-        if not self._results:
-            readable, _, _ = select.select([self._connection, self._woken], [], [], seconds)
+        deadline = time.monotonic() + seconds
+        while not self._results:
+            left = max(0.0, deadline - time.monotonic())
+            readable, _, _ = select.select([self._connection, self._woken], [], [], left)
             if self._woken in readable:
                 with contextlib.suppress(BlockingIOError):
                     self._woken.recv(_PIECE)
+                return
+            if not readable:
+                return
+            self._receive()  # it may have said that a step has started, which is nobody's concern
 
     def wake(self) -> None:
         with contextlib.suppress(BlockingIOError, OSError):

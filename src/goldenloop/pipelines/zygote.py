@@ -17,6 +17,7 @@ import gc
 import importlib
 import logging
 import os
+import runpy
 import resource
 import select
 import selectors
@@ -26,6 +27,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -272,9 +274,12 @@ class Zygote:
             os.environ.update(request.environment)
             os.environ["TMPDIR"] = request.folder
             step = match_python_step(request.command)
-            if step is None:
+            if step is not None:
+                code = _run_python(step, request)
+            elif request.command[:2] == (sys.executable, "-m"):
+                code = _run_module((*request.command[2:], *request.args))
+            else:
                 _execute(request)
-            code = _run_python(step, request)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -315,13 +320,24 @@ def _run_python(step: PythonStep, request: StepRequest) -> int:
     program = Path(request.folder) / "ephemeral_component.py"
     program.write_text(step.source)
     sys.argv = ["executor_main", "--component_module_path", str(program), *request.args]
+    return _run_in_process(lambda: importlib.import_module("kfp.dsl.executor_main").executor_main())
+
+
+def _run_module(words: tuple[str, ...]) -> int:
+    """Do what `python -m MODULE` does, in this process, where most of what it imports is there already."""
+    sys.argv = list(words)
+    os.environ.pop("_KFP_RUNTIME", None)
+    return _run_in_process(lambda: runpy.run_module(words[0], run_name="__main__", alter_sys=True))
+
+
+def _run_in_process(program: Callable[[], object]) -> int:
+    """Run a program as an interpreter of its own would: fresh streams, its exit code, its threads awaited."""
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     logging.root.handlers.clear()
-    main = importlib.import_module("kfp.dsl.executor_main")
     code = 0
     try:
-        main.executor_main()
+        program()
     except SystemExit as ending:
         code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
         if isinstance(ending.code, str):
@@ -329,7 +345,7 @@ def _run_python(step: PythonStep, request: StepRequest) -> int:
     except BaseException:
         traceback.print_exc()
         code = 1
-    for thread in threading.enumerate():  # as an interpreter does when it ends
+    for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()
     return code

@@ -13,7 +13,7 @@ from goldenloop.core.ids import uuid7
 from goldenloop.core.json import JsonObject
 from goldenloop.core.phases import VERSION_TRANSITIONS, Verdict, VersionState
 from goldenloop.core.signatures import Signature
-from goldenloop.store.database import Transaction
+from goldenloop.store.database import Transaction, record_of
 from goldenloop.store.tables import evaluations, versions
 
 _Row: TypeAlias = Row[tuple[object, ...]]
@@ -177,7 +177,7 @@ def last_evaluation(transaction: Transaction, namespace: str, model: str, number
         .order_by(evaluations.c.created_us.desc(), evaluations.c.id.desc())
     )
     row = transaction.execute(query).first()
-    return None if row is None else msgspec.convert(dict(row._mapping), Evaluation)
+    return None if row is None else record_of(row, Evaluation)
 
 
 def describe(version: ModelVersion, evaluation: Evaluation | None) -> JsonObject:
@@ -202,4 +202,4 @@ def describe(version: ModelVersion, evaluation: Evaluation | None) -> JsonObject
 
 
 def _version(row: _Row) -> ModelVersion:
-    return msgspec.convert(dict(row._mapping), ModelVersion)
+    return record_of(row, ModelVersion)

@@ -27,7 +27,7 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A record of a document: frozen, camel case on the wire, no unknown fields."""
 
 
-class PipelineSource(_Spec):
+class PipelineSource(_Spec, frozen=True, kw_only=True):
     """A pipeline: `source` as the person wrote it (`file.py:function` or a file of compiled IR), and what the CLI compiled from it.
 
     The server only ever takes `ir`; it never imports a person's file.
@@ -40,7 +40,7 @@ class PipelineSource(_Spec):
     parameters: dict[str, Json] = {}
 
 
-class Data(_Spec):
+class Data(_Spec, frozen=True, kw_only=True):
     """Where the training rows come from and what the columns mean. `window` is `all` or a duration: how much of the past is used."""
 
     source: str | None = None
@@ -51,7 +51,7 @@ class Data(_Spec):
     window: str = "all"
 
 
-class Serving(_Spec):
+class Serving(_Spec, frozen=True, kw_only=True):
     """KServe's predictor fields that a loop passes on."""
 
     min_replicas: NonNegative = 1
@@ -59,7 +59,7 @@ class Serving(_Spec):
     payload_mode: Literal["interval", "durable", "async"] = "interval"
 
 
-class Labels(_Spec):
+class Labels(_Spec, frozen=True, kw_only=True):
     """When a label is due, what a missing one means, and whether predictions change what happens."""
 
     delay: str = "0s"
@@ -67,13 +67,13 @@ class Labels(_Spec):
     missing: Literal["againstChallenger", "ignore"] = "againstChallenger"
 
 
-class Windows(_Spec):
+class Windows(_Spec, frozen=True, kw_only=True):
     """The unit of monitoring: `auto`, a number of rows, or a duration."""
 
     size: Positive | str = "auto"
 
 
-class Retrain(_Spec):
+class Retrain(_Spec, frozen=True, kw_only=True):
     """When a trigger may start a run. `falseAlarmWindows` is promise P1: at most one false alarm in so many windows."""
 
     false_alarm_windows: Annotated[int, Meta(ge=2)] = 1000
@@ -82,7 +82,7 @@ class Retrain(_Spec):
     min_new_labels: NonNegative = 500
 
 
-class RolloutPolicy(_Spec):
+class RolloutPolicy(_Spec, frozen=True, kw_only=True):
     """How a challenger earns the traffic. `alpha` is promise P2, for the whole life of the loop; `margin` the loss that is tolerated."""
 
     shadow: bool = True
@@ -92,7 +92,7 @@ class RolloutPolicy(_Spec):
     max_duration: str = "7d"
 
 
-class Objective(_Spec):
+class Objective(_Spec, frozen=True, kw_only=True):
     """One promise of the product owner: an indicator, a target such as `>= 0.80`, and the window over which it counts."""
 
     indicator: str
@@ -100,14 +100,14 @@ class Objective(_Spec):
     window: str = "28d"
 
 
-class NamedMonitor(_Spec):
+class NamedMonitor(_Spec, frozen=True, kw_only=True):
     """One monitor, chosen by a person instead of by `auto`."""
 
     type: Literal["drift", "predictionDrift", "performance", "service"]
     features: tuple[str, ...] = ()
 
 
-class LoopSpec(_Spec):
+class LoopSpec(_Spec, frozen=True, kw_only=True):
     """One model's whole loop."""
 
     data: Data
@@ -124,7 +124,7 @@ class LoopSpec(_Spec):
     objectives: tuple[Objective, ...] = ()
 
 
-class MonitorSpec(_Spec):
+class MonitorSpec(_Spec, frozen=True, kw_only=True):
     """What is measured on each window of a service's payloads."""
 
     service: str
@@ -133,7 +133,7 @@ class MonitorSpec(_Spec):
     false_alarm_windows: Positive = 1000
 
 
-class TriggerSpec(_Spec):
+class TriggerSpec(_Spec, frozen=True, kw_only=True):
     """What starts a run of a loop's pipeline, and what holds it back."""
 
     loop: str
@@ -141,7 +141,7 @@ class TriggerSpec(_Spec):
     suspend: bool = False
 
 
-class RolloutSpec(_Spec):
+class RolloutSpec(_Spec, frozen=True, kw_only=True):
     """A challenger on its way to the traffic of a service."""
 
     service: str

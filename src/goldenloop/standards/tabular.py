@@ -194,6 +194,9 @@ def _texts_of(given: NDArray[np.generic], name: str, where: str) -> Texts:
 
 
 def _finite(numbers: Numbers, names: Sequence[str], where: str) -> Numbers:
+    total = np.add.reduce(numbers, axis=None)
+    if total - total == 0:  # false as soon as one of them is NaN or infinite
+        return numbers
     infinite = np.isinf(numbers)
     if infinite.any():
         name = names[int(np.argmax(infinite.any(axis=0)))]

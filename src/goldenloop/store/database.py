@@ -10,10 +10,10 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Table, create_engine, event
+from sqlalchemy import Connection, Row, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -22,6 +22,7 @@ from sqlalchemy.sql import Insert
 from goldenloop.core.errors import InvalidSpecError, UnavailableError
 
 Transaction: TypeAlias = Connection
+Record = TypeVar("Record", bound=msgspec.Struct)
 
 _BUSY_MILLISECONDS = 10_000  # longest wait for another writer of the same SQLite file
 
@@ -137,3 +138,9 @@ def _translated() -> Iterator[None]:
         if error.connection_invalidated:
             raise UnavailableError("the connection to the database was lost", mend="It is tried again.") from error
         raise
+
+
+def record_of(row: Row[tuple[object, ...]], kind: type[Record]) -> Record:
+    """A row as a record of this kind, by the names of its columns."""
+    # The keys are a subclass of str, which strict decoding does not take.
+    return msgspec.convert({str(name): value for name, value in row._mapping.items()}, kind)

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from goldenloop.control.work.rolling import rolling_losses
 from goldenloop.core.ids import digest_file
 from goldenloop.core.json import JsonObject
 from goldenloop.core.phases import Verdict
@@ -22,6 +23,7 @@ from goldenloop.evaluation.gate import Evaluation, Evidence, Thresholds, judge
 from goldenloop.evaluation.slices import slices_of
 from goldenloop.features.schema import Schema, columns_for, event_times
 from goldenloop.monitors.reference import (
+    expected_loss,
     Kinds,
     Reference,
     Windows,
@@ -51,6 +53,7 @@ class Assessment(msgspec.Struct, frozen=True, kw_only=True):
     history: str | None
     schema: Schema
     size: WindowSize
+    span_us: int | None  # the loop's data window, None for all of the past
     champion: str | None
     margin: float
     protected: tuple[str, ...]
@@ -97,13 +100,14 @@ def assess(request: Assessment, folder: Path) -> Assessed:
         scale=scale,
         thresholds=Thresholds(margin=request.margin),
     )
-    expected = float(np.nanmean(losses_of(schema.task, answers, labels.tolist(), scale)))
-    reference = _make_reference(request, model, data, evaluation, scale, expected, inherited)
+    evaluated_loss = float(np.nanmean(losses_of(schema.task, answers, labels.tolist(), scale)))
+    reference = _make_reference(request, model, data, evaluation, scale, evaluated_loss, inherited)
     (served / "reference.json").write_bytes(msgspec.json.encode(reference))
     _keep_background(data, model.signature, served)
     metrics: JsonObject = {
         **{name: value for name, value in verdict.challenger_metrics.items() if value is not None},
-        "expected_loss": expected,
+        "evaluated_loss": evaluated_loss,
+        "expected_loss": reference.expected_loss,
         "row_microseconds": _row_microseconds(model, evaluation),
         "size_bytes": (served / "model.onnx").stat().st_size,
     }
@@ -116,7 +120,7 @@ def assess(request: Assessment, folder: Path) -> Assessed:
         signature=model.signature,
         conversion=msgspec.to_builtins(conversion),
         metrics=metrics,
-        expected_loss=expected,
+        expected_loss=reference.expected_loss,
     )
 
 
@@ -137,25 +141,23 @@ def _make_reference(
     columns = {name: values for name, values in columns_for(past, schema).items() if name in kinds}
     answers = score_table(model, past)
     said, said_kinds = answer_columns(signature, answers)
-    labels = past.column(schema.label).to_pylist()
-    row_losses = losses_of(request.schema.task, answers, labels, scale)
     if inherited is None:
         features, spoken = split_watch(columns, kinds, windows), split_watch(said, said_kinds, windows)
-        unseen = _unseen(windows, past, data, schema)
-        means = [
-            float(np.nanmean(row_losses[rows])) - expected for rows in unseen if np.isfinite(row_losses[rows]).any()
-        ]
-        loss_windows = tuple(means)
+        usual = rolling_losses(past, schema, windows, span_us=request.span_us, scale=scale)
+        level = float(usual.mean()) if len(usual) else expected
+        usual_loss, loss_windows = level, tuple(float(value) - level for value in usual)
     else:
         features = inherited_watch(columns, kinds, windows, inherited.features.scales)
         spoken = inherited_watch(said, said_kinds, windows, inherited.answers.scales)
-        loss_windows = ()
+        usual_loss, loss_windows = inherited.usual_loss, ()
+    evaluated = evaluation.num_rows / max(1.0, float(np.mean([len(rows) for rows in windows]))) if windows else 1.0
     return Reference(
         task=schema.task,
         features=features,
         answers=spoken,
         loss_scale=scale,
-        expected_loss=expected,
+        usual_loss=usual_loss,
+        expected_loss=expected_loss(expected, usual_loss, windows=evaluated),
         loss_windows=loss_windows,
     )
 
@@ -171,15 +173,6 @@ def _windows(table: pa.Table, schema: Schema, size: WindowSize) -> Windows:
     whole = table.num_rows // count if count else 0
     start = table.num_rows - whole * count
     return [np.arange(start + index * count, start + (index + 1) * count) for index in range(whole)]
-
-
-def _unseen(windows: Windows, past: pa.Table, data: pa.Table, schema: Schema) -> Windows:
-    """The windows that hold no row of the training set."""
-    if not schema.timestamp:
-        return []
-    times, trained = event_times(past, schema), event_times(data, schema)
-    first, last = trained.min(), trained.max()
-    return [rows for rows in windows if not ((times[rows] >= first) & (times[rows] <= last)).any()]
 
 
 def _kinds(schema: Schema) -> Kinds:
