@@ -65,7 +65,8 @@ def encoded(encoder: object, rest: object = "passthrough") -> object:
         lambda: RandomForestClassifier(n_estimators=10, random_state=1),
         lambda: DummyClassifier(),
         lambda: make_pipeline(
-            make_column_transformer((StandardScaler(), ["demand", "price"]), remainder="passthrough"), LogisticRegression()
+            make_column_transformer((StandardScaler(), ["demand", "price"]), remainder="passthrough"),
+            LogisticRegression(),
         ),
     ],
 )
@@ -89,7 +90,8 @@ def test_numbers(make: Callable[[], object], tmp_path: Path) -> None:
     [
         lambda: make_pipeline(encoded(OneHotEncoder(handle_unknown="ignore"), StandardScaler()), LogisticRegression()),
         lambda: make_pipeline(
-            encoded(OneHotEncoder(handle_unknown="ignore", sparse_output=False)), HistGradientBoostingClassifier(max_iter=20)
+            encoded(OneHotEncoder(handle_unknown="ignore", sparse_output=False)),
+            HistGradientBoostingClassifier(max_iter=20),
         ),
         lambda: make_pipeline(
             encoded(OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)),
@@ -123,13 +125,17 @@ def test_categories(make: Callable[[], object], tmp_path: Path) -> None:
     [
         lambda: make_pipeline(
             make_column_transformer(
-                (make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")), CATEGORIES),
+                (
+                    make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")),
+                    CATEGORIES,
+                ),
                 (make_pipeline(SimpleImputer(), StandardScaler()), NUMBERS),
             ),
             LogisticRegression(),
         ),
         lambda: make_pipeline(
-            encoded(OneHotEncoder(handle_unknown="ignore", sparse_output=False)), HistGradientBoostingClassifier(max_iter=20)
+            encoded(OneHotEncoder(handle_unknown="ignore", sparse_output=False)),
+            HistGradientBoostingClassifier(max_iter=20),
         ),
         lambda: make_pipeline(
             encoded(OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)),
@@ -143,7 +149,9 @@ def test_missing_values(make: Callable[[], object], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [LinearRegression, DummyRegressor, lambda: HistGradientBoostingRegressor(max_iter=20)], ids=["linear", "dummy", "boosted"]
+    "make",
+    [LinearRegression, DummyRegressor, lambda: HistGradientBoostingRegressor(max_iter=20)],
+    ids=["linear", "dummy", "boosted"],
 )
 def test_regression(make: Callable[[], object], tmp_path: Path) -> None:
     frame = made_frame()
@@ -154,7 +162,9 @@ def test_regression(make: Callable[[], object], tmp_path: Path) -> None:
     assert np.allclose([value for value, _ in answers], expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(("kind", "classes"), [("boolean", ("false", "true")), ("integer", ("0", "1")), ("number", ("0.5", "1"))])
+@pytest.mark.parametrize(
+    ("kind", "classes"), [("boolean", ("false", "true")), ("integer", ("0", "1")), ("number", ("0.5", "1"))]
+)
 def test_kinds_of_classes(kind: str, classes: tuple[str, ...], tmp_path: Path) -> None:
     frame = made_frame()
     is_up = frame["label"] == "UP"
@@ -173,14 +183,20 @@ def test_a_column_of_truths(use: str, tmp_path: Path) -> None:
     frame = made_frame()
     frame["owner"] = frame["housing"] == "own"
     encoder = make_column_transformer((OneHotEncoder(), ["owner"]), remainder="passthrough")
-    estimator = make_pipeline(encoder, LogisticRegression()) if use == "encoded" else HistGradientBoostingClassifier(max_iter=20)
+    estimator = (
+        make_pipeline(encoder, LogisticRegression())
+        if use == "encoded"
+        else HistGradientBoostingClassifier(max_iter=20)
+    )
     record = fit_and_convert(estimator, frame, [*NUMBERS, "owner"], "label", tmp_path)
     assert record.accepted
     assert record.signature.inputs[-1].kind == ("category" if use == "encoded" else "number")
 
 
 def test_native_categories_are_refused(tmp_path: Path) -> None:
-    estimator = make_pipeline(encoded(OrdinalEncoder()), HistGradientBoostingClassifier(max_iter=5, categorical_features=[0, 1]))
+    estimator = make_pipeline(
+        encoded(OrdinalEncoder()), HistGradientBoostingClassifier(max_iter=5, categorical_features=[0, 1])
+    )
     with pytest.raises(RefusedError, match="categorical_features"):
         fit_and_convert(estimator, made_frame(), NUMBERS + CATEGORIES, "label", tmp_path)
 

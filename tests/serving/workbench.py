@@ -149,12 +149,20 @@ class Bench:
         command = [sys.executable, "-m", "goldenloop.serving.worker", "--name", name, "--table", str(self.table)]
         command += ["--payloads", str(self.folder / "payloads"), "--control", str(self.socket_path)]
         command += ["--http-fd", str(self.listener.fileno()), "--metrics", str(self.folder / "metrics")]
-        process = subprocess.Popen(command, pass_fds=[self.listener.fileno()], env={**os.environ, "OMP_NUM_THREADS": "1"})
+        process = subprocess.Popen(
+            command, pass_fds=[self.listener.fileno()], env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
         self.processes.append(process)
         return process
 
     def call(
-        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None, *, timeout: float = 20
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        timeout: float = 20,
     ) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:

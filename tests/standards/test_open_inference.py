@@ -22,7 +22,11 @@ NUMBERS = Signature(
     classes=("DOWN", "UP"),
 )
 MIXED = Signature(
-    inputs=(Column(name="purpose", kind="category"), Column(name="amount", kind="number"), Column(name="housing", kind="category")),
+    inputs=(
+        Column(name="purpose", kind="category"),
+        Column(name="amount", kind="number"),
+        Column(name="housing", kind="category"),
+    ),
     task="classification",
     classes=("0", "1"),
     class_kind="integer",
@@ -43,7 +47,9 @@ def v1(document: object, signature: Signature = NUMBERS) -> Batch:
     return protocol.batch_of_v1(protocol.read_v1(json.dumps(document).encode()), Layout(signature))
 
 
-def binary(inputs: list[tuple[str, list[int], str, bytes]], *, claimed: int | None = None, **rest: object) -> tuple[bytes, int]:
+def binary(
+    inputs: list[tuple[str, list[int], str, bytes]], *, claimed: int | None = None, **rest: object
+) -> tuple[bytes, int]:
     described = [
         {
             "name": name,
@@ -61,7 +67,9 @@ def texts(*values: str) -> bytes:
     return b"".join(struct.pack("<I", len(value.encode())) + value.encode() for value in values)
 
 
-@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"])
+@pytest.mark.parametrize(
+    "datatype", ["FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"]
+)
 @pytest.mark.parametrize("nested", [False, True])
 def test_one_tensor_in_the_order_of_the_columns(datatype: str, nested: bool) -> None:
     data: object = [[1, 2, 3], [4, 5, 6]] if nested else [1, 2, 3, 4, 5, 6]
@@ -150,7 +158,10 @@ def test_one_column() -> None:
 @pytest.mark.parametrize(
     ("inputs", "said"),
     [
-        ([tensor("x", [1, 2], "FP64", [1, 2])], r"inputs\.x: the tensor has the shape \[1, 2\], the model takes \[n, 3\]"),
+        (
+            [tensor("x", [1, 2], "FP64", [1, 2])],
+            r"inputs\.x: the tensor has the shape \[1, 2\], the model takes \[n, 3\]",
+        ),
         ([tensor("x", [3], "FP64", [1, 2, 3])], r"send the shape \[1, 3\]"),
         ([tensor("x", [2, 3], "FP64", [1, 2, 3])], "holds 3 values, the shape says 6"),
         ([tensor("x", [2, 3], "FP64", [[1, 2, 3], [4, 5]])], "does not have the shape"),
@@ -167,11 +178,18 @@ def test_one_column() -> None:
         ([tensor("x", [1, 3], "FP64", {"a": 1})], "does not have the shape"),
         ([tensor("x", [1, 3], "FP64", [1, [2], 3])], "does not have the shape"),
         ([{"name": "x", "shape": [1, 3], "datatype": "FP64"}], "has no data"),
-        ([tensor("price", [1], "FP64", [1]), tensor("demnd", [1], "FP64", [1])], "no column 'demnd'. Did you mean 'demand'"),
+        (
+            [tensor("price", [1], "FP64", [1]), tensor("demnd", [1], "FP64", [1])],
+            "no column 'demnd'. Did you mean 'demand'",
+        ),
         ([tensor("price", [1], "FP64", [1]), tensor("demand", [1], "FP64", [1])], "column 'transfer' is missing"),
         ([tensor("price", [1], "FP64", [1]), tensor("price", [1], "FP64", [1])], "is there twice"),
         (
-            [tensor("price", [1], "FP64", [1]), tensor("demand", [2], "FP64", [1, 2]), tensor("transfer", [1], "FP64", [1])],
+            [
+                tensor("price", [1], "FP64", [1]),
+                tensor("demand", [2], "FP64", [1, 2]),
+                tensor("transfer", [1], "FP64", [1]),
+            ],
             "'price' has 1 rows and column 'demand' has 2",
         ),
         ([], "no input tensor"),
@@ -228,7 +246,10 @@ def test_lying_headers() -> None:
         protocol.read_v2(body[:length])
 
 
-@pytest.mark.parametrize("raw", [b"\xff\xff\xff\xffx", b"\x01", texts("a"), texts("a", "b", "c"), struct.pack("<I", 1) + b"\xff" + texts("b")])
+@pytest.mark.parametrize(
+    "raw",
+    [b"\xff\xff\xff\xffx", b"\x01", texts("a"), texts("a", "b", "c"), struct.pack("<I", 1) + b"\xff" + texts("b")],
+)
 def test_lying_texts(raw: bytes) -> None:
     body, length = binary([("purpose", [2], "BYTES", raw)])
     signature = Signature(inputs=(Column(name="purpose", kind="category"),), task="regression")
@@ -244,7 +265,12 @@ def test_columns_of_other_versions_are_left_out() -> None:
 ANSWERS: dict[str, tuple[Signature, list[protocol.Answer], str, list[object]]] = {
     "text": (NUMBERS, [("UP", (0.25, 0.75)), ("DOWN", (0.5, 0.5))], "BYTES", ["UP", "DOWN"]),
     "integer": (MIXED, [("1", (0.25, 0.75))], "INT64", [1]),
-    "number": (msgspec.structs.replace(MIXED, classes=("0.5", "1"), class_kind="number"), [("0.5", (1.0, 0.0))], "FP64", [0.5]),
+    "number": (
+        msgspec.structs.replace(MIXED, classes=("0.5", "1"), class_kind="number"),
+        [("0.5", (1.0, 0.0))],
+        "FP64",
+        [0.5],
+    ),
     "boolean": (
         msgspec.structs.replace(MIXED, classes=("false", "true"), class_kind="boolean"),
         [("true", (0.0, 1.0)), ("false", (1.0, 0.0))],
@@ -284,7 +310,9 @@ def test_binary_answers() -> None:
     assert body[head : head + sizes[0]] == texts("UP", "DOWN")
     assert np.frombuffer(body[head + sizes[0] :], "<f4").tolist() == [0.25, 0.75, 0.5, 0.5]
     assert sizes[1] == 16
-    one = protocol.read_v2(b'{"inputs": [], "outputs": [{"name": "probabilities", "parameters": {"binary_data": true}}, {"name": "predict"}]}')
+    one = protocol.read_v2(
+        b'{"inputs": [], "outputs": [{"name": "probabilities", "parameters": {"binary_data": true}}, {"name": "predict"}]}'
+    )
     body, head = protocol.write_v2(one, answers, signature, model="m", version="2", identity="our id")
     document = json.loads(body[:head])
     assert [output["name"] for output in document["outputs"]] == ["probabilities", "predict"]
@@ -300,14 +328,22 @@ def test_outputs_that_are_not_there() -> None:
 
 @pytest.mark.parametrize(
     ("given_time", "microseconds"),
-    [("1970-01-01T00:00:01Z", 1_000_000), ("1970-01-01T01:00:00+01:00", 0), (2, 2_000_000), (0.25, 250_000), ("1.5", 1_500_000)],
+    [
+        ("1970-01-01T00:00:01Z", 1_000_000),
+        ("1970-01-01T01:00:00+01:00", 0),
+        (2, 2_000_000),
+        (0.25, 250_000),
+        ("1.5", 1_500_000),
+    ],
 )
 def test_event_times(given_time: object, microseconds: int) -> None:
     assert protocol.event_time_of({"event_time": given_time}, None) == microseconds
     assert protocol.event_time_of({}, str(given_time)) == microseconds
 
 
-@pytest.mark.parametrize("given_time", ["yesterday", "", True, [], {}, float("nan"), 1e300, 10**400, "nan", "99999-01-01"])
+@pytest.mark.parametrize(
+    "given_time", ["yesterday", "", True, [], {}, float("nan"), 1e300, 10**400, "nan", "99999-01-01"]
+)
 def test_wrong_event_times(given_time: object) -> None:
     with pytest.raises(InvalidSpecError, match=r"parameters\.event_time"):
         protocol.event_time_of({"event_time": given_time}, None)
@@ -322,10 +358,9 @@ def read_any(body: bytes, length: int | None) -> None:
         ):
             try:
                 batch = attempt()
-            except InvalidSpecError as error:
-                assert str(error)
-            else:
-                assert batch.rows == len(batch.numbers) == len(layout.values(batch)) > 0
+            except InvalidSpecError:
+                continue
+            assert batch.rows == len(batch.numbers) == len(layout.values(batch)) > 0
 
 
 @given(st.binary(max_size=200), st.none() | st.integers(-5, 300))
@@ -349,10 +384,17 @@ def test_no_flipped_byte_crashes_it(data: st.DataObject) -> None:
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
-nested = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3))
+nested = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+)
 
 
-@given(st.lists(st.integers(-3, 10**20), max_size=4), nested, st.sampled_from(["FP64", "INT8", "UINT64", "BOOL", "BYTES", "FP16"]), nested)
+@given(
+    st.lists(st.integers(-3, 10**20), max_size=4),
+    nested,
+    st.sampled_from(["FP64", "INT8", "UINT64", "BOOL", "BYTES", "FP16"]),
+    nested,
+)
 def test_no_document_crashes_it(shape: list[int], values: object, datatype: str, parameters: object) -> None:
     document = {"inputs": [tensor("price", shape, datatype, values)], "parameters": parameters}
     read_any(json.dumps(document).encode(), None)
@@ -361,14 +403,19 @@ def test_no_document_crashes_it(shape: list[int], values: object, datatype: str,
 
 def test_deep_nesting_is_refused() -> None:
     deep = b"[" * 100_000 + b"]" * 100_000
-    for body in (b'{"instances": ' + deep + b"}", b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": ' + deep + b"}]}"):
+    for body in (
+        b'{"instances": ' + deep + b"}",
+        b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": ' + deep + b"}]}",
+    ):
         with pytest.raises(InvalidSpecError):
             protocol.read_v1(body)
         with pytest.raises(InvalidSpecError):
             protocol.batch_of_v2(protocol.read_v2(body), Layout(PRICE))
 
 
-@given(st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=3, max_size=3), min_size=1, max_size=5))
+@given(
+    st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=3, max_size=3), min_size=1, max_size=5)
+)
 def test_numbers_arrive_as_they_were_sent(rows: list[list[float]]) -> None:
     flat = [value for row in rows for value in row]
     assert v2(tensor("x", [len(rows), 3], "FP64", flat)).numbers.tolist() == rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import time
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import msgspec
@@ -50,8 +51,9 @@ class Connection:
         *,
         headers: dict[str, str] | None = None,
         patience_seconds: float = _PATIENCE_SECONDS,
+        on_sent: Callable[[], None] = lambda: None,
     ) -> tuple[object, dict[str, str]]:
-        """Send a request; return the decoded answer and its headers.
+        """Send a request; return the decoded answer and its headers. `on_sent` is called when it has left.
 
         "Not now" (429, 503) is tried again after the pause that the server names, as long as the patience lasts. Raises the error
         of the tree that the status stands for.
@@ -60,7 +62,7 @@ class Connection:
         given = {"Content-Type": "application/json", **(headers or {})}
         end = time.monotonic() + patience_seconds
         while True:
-            status, answered, text = self._send(method, path, content, given)
+            status, answered, text = self._send(method, path, content, given, on_sent)
             if status in (429, 503) and time.monotonic() < end and "retry-after" in answered:
                 time.sleep(min(_LONGEST_PAUSE_SECONDS, float(answered["retry-after"])))
                 continue
@@ -77,7 +79,7 @@ class Connection:
             self._connection = None
 
     def _send(
-        self, method: str, path: str, content: bytes | None, headers: dict[str, str]
+        self, method: str, path: str, content: bytes | None, headers: dict[str, str], on_sent: Callable[[], None]
     ) -> tuple[int, dict[str, str], bytes]:
         for attempt in (1, 2):
             fresh = self._connection is None
@@ -85,6 +87,7 @@ class Connection:
                 self._connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
             try:
                 self._connection.request(method, path, content, headers)
+                on_sent()
                 response = self._connection.getresponse()
                 text = response.read()
             except (http.client.HTTPException, ConnectionError) as error:

@@ -43,6 +43,7 @@ class Ring:
         self._world = world
         self._table = table
         self._errors: dict[str, str] = {}
+        self._looked: dict[tuple[str, str], tuple[object, int]] = {}
 
     @property
     def table(self) -> RoutingTable:
@@ -87,8 +88,9 @@ class Ring:
 
     def _loop(self, view: LoopView, summary: Summary) -> tuple[bool, Service | None]:
         world = self._world
-        with world.database.write() as transaction:
-            establish(transaction, view, world.clock)
+        if self._is_due("establish", view, view.generation):
+            with world.database.write() as transaction:
+                establish(transaction, view, world.clock)
         moved = RunReconciler(world, view).advance()
         with world.database.read() as transaction:
             memory = memories.recall(transaction, view.namespace, view.name, MEMORY, LoopMemory)
@@ -101,7 +103,8 @@ class Ring:
             hold = self._hold(view, memory, summary)
         with world.database.write() as transaction:
             self._drop_what_cannot_load(transaction, view)
-            show(transaction, view, world.clock, world.router.failures())
+            if moved or self._is_due("show", view, view.generation):
+                show(transaction, view, world.clock, world.router.failures())
             memory = memories.recall(transaction, view.namespace, view.name, MEMORY, LoopMemory)
             champion = versions.golden(transaction, view.namespace, view.name)
             rollout = memories.recall(transaction, view.namespace, view.name, ROLLOUT, RolloutMemory)
@@ -149,13 +152,15 @@ class Ring:
     def _watermark(self, view: LoopView, summary: Summary) -> int | None:
         """The moment up to which everything is there: what waits at a replay's hold shows it, else the clock."""
         if view.spec.replay:
-            seen = [summary.watermark_us, self._world.router.held(view.namespace, view.name)]
+            held = self._world.router.held(view.namespace, view.name)
+            seen = [summary.watermark_us, None if held is None else held[1]]
             return max((moment for moment in seen if moment is not None), default=None)
         return None if summary.rows == 0 else self._world.clock.now_us() - SETTLED_AFTER_US
 
     def _begin_grid(self, view: LoopView, memory: LoopMemory, summary: Summary, watermark: int) -> LoopMemory:
         """Windows begin with the first request."""
-        first = summary.first_us if summary.first_us is not None else watermark
+        held = self._world.router.held(view.namespace, view.name)
+        first = summary.first_us if summary.first_us is not None else held[0] if held is not None else watermark
         grid = grid_for(memory.size, first)
         memory = msgspec.structs.replace(memory, grid=grid, tick_us=first)
         with self._world.database.write() as transaction:
@@ -180,9 +185,8 @@ class Ring:
             busy = under_way(transaction, view)
         if busy:
             return memory.tick_us
-        return Ticks(self._world, view, memory).hold_from(
-            summary, rollout, self._world.router.held(view.namespace, view.name)
-        )
+        held = self._world.router.held(view.namespace, view.name)
+        return Ticks(self._world, view, memory).hold_from(summary, rollout, None if held is None else held[1])
 
     def _drop_what_cannot_load(self, transaction: Transaction, view: LoopView) -> None:
         """A challenger that no worker can load has failed; the champion stays."""
@@ -198,6 +202,15 @@ class Ring:
         progress = RolloutProgress(self._world, view, transaction, story)
         memory = progress.end(memory, rollout, RolloutPhase.ROLLED_BACK, f"it cannot be loaded: {why}")
         memories.remember(transaction, view.namespace, view.name, MEMORY, memory)
+
+    def _is_due(self, what: str, view: LoopView, state: object) -> bool:
+        """Whether to look again at what seldom changes: at once when its state is another one, else once a second."""
+        now_us = self._world.clock.now_us()
+        known, at_us = self._looked.get((what, view.uid), (None, 0))
+        if known == state and 0 <= now_us - at_us < SECOND:
+            return False
+        self._looked[what, view.uid] = (state, now_us)
+        return True
 
     def _last_known(self, view: LoopView) -> Service | None:
         """What the loop served before something went wrong: the champion stays."""

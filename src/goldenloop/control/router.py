@@ -36,7 +36,7 @@ class FileRouter:
             if service.hold_from_us is not None:
                 self._workers.forget_held(service.namespace, service.name, service.hold_from_us)
 
-    def held(self, namespace: str, service: str) -> int | None:
+    def held(self, namespace: str, service: str) -> tuple[int, int] | None:
         return self._workers.held().get((namespace, service))
 
     def settle(self) -> None:

@@ -152,6 +152,7 @@ class Ticks:
             None,
             Verdict.PASS if facts.rows else Verdict.INCONCLUSIVE,
         )
+        write.keep()
         return msgspec.structs.replace(monitors, drift=drift, answers=answers)
 
     def _judge_windows(
@@ -193,6 +194,7 @@ class Ticks:
         if facts.residual is None:
             note = f"{facts.labelled} of {facts.rows} rows have a label"
             write.add("performance", self._memory.metric, None, None, Verdict.INCONCLUSIVE, note=note)
+            write.keep()
             return monitors
         for name, value in facts.metrics.items():
             write.add("performance", name, value, None, Verdict.PASS)
@@ -202,6 +204,7 @@ class Ticks:
         judged, loss = monitors.loss.judge(facts.residual)
         write.judged("performance", judged)
         write.add("performance", "excess_loss", facts.residual, None, Verdict.FAIL if judged.alarm else Verdict.PASS)
+        write.keep()
         self._tell_judgement(story, "performance", "the loss", index, judged, [])
         if judged.alarm:
             shown = facts.metrics.get(self._memory.metric)
@@ -328,6 +331,7 @@ class _Measurements:
         self, transaction: Transaction, view: LoopView, version: str, window: int, span: Span, rows: int
     ) -> None:
         self._transaction = transaction
+        self._rows: list[dict[str, object]] = []
         self._common = {
             "namespace": view.namespace,
             "loop": view.name,
@@ -359,10 +363,14 @@ class _Measurements:
             "feature": feature,
             "note": note,
         }
-        self._transaction.execute(insert(measurements).values(**values))
+        self._rows.append(values)
 
     def judged(self, monitor: str, judged: Judgement) -> None:
         """The detector's statistic; before there is a promise, the verdict is inconclusive and says what is missing."""
         note = "" if judged.promise else f"no promise yet: {judged.windows_needed} more reference windows are needed"
         verdict = Verdict.FAIL if judged.alarm else Verdict.PASS if judged.promise else Verdict.INCONCLUSIVE
         self.add(monitor, "statistic", judged.statistic, judged.threshold, verdict, note=note)
+
+    def keep(self) -> None:
+        """Write what was added."""
+        self._transaction.execute(insert(measurements), self._rows)

@@ -43,7 +43,7 @@ class Workers:
         self._on_news = on_news
         self._changed = threading.Condition()
         self._peers: dict[int, _Peer] = {}
-        self._held: dict[tuple[str, str], int] = {}
+        self._held: dict[tuple[str, str], tuple[int, int]] = {}  # the first and the last event time that waits
         self._settle_number = 0
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
@@ -62,15 +62,16 @@ class Workers:
         """Tell all workers that there is a new table."""
         self._send(Nudge(generation))
 
-    def held(self) -> dict[tuple[str, str], int]:
-        """The latest event time that waits at each service, by (namespace, name), since the last look."""
+    def held(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """The first and the last event time that waits at each service, by (namespace, name)."""
         with self._changed:
             return dict(self._held)
 
     def forget_held(self, namespace: str, service: str, before_us: int) -> None:
-        """What waited before this moment has been let go."""
+        """What waited before this moment has been let go; what still waits is reported again."""
         with self._changed:
-            if self._held.get((namespace, service), before_us) < before_us:
+            _, last = self._held.get((namespace, service), (before_us, before_us))
+            if last < before_us:
                 del self._held[namespace, service]
 
     def settle(self, timeout_seconds: float = 5.0) -> bool:
@@ -162,7 +163,8 @@ class Workers:
                 peer.settled = message.number
             elif isinstance(message, Held):
                 key = (message.namespace, message.service)
-                self._held[key] = max(self._held.get(key, message.event_us), message.event_us)
+                first, last = self._held.get(key, (message.event_us, message.event_us))
+                self._held[key] = (min(first, message.event_us), max(last, message.event_us))
                 self._on_news()
             self._changed.notify_all()
 

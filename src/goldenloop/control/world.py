@@ -50,8 +50,8 @@ class Router(Protocol):
         """Make this the table in force."""
         ...
 
-    def held(self, namespace: str, service: str) -> int | None:
-        """The event time of a request that waits there for control, or None."""
+    def held(self, namespace: str, service: str) -> tuple[int, int] | None:
+        """The first and the last event time of the requests that wait there for control, or None."""
         ...
 
     def settle(self) -> None:

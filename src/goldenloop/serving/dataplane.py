@@ -28,6 +28,8 @@ LONGEST_HOLD_SECONDS = 60.0
 LARGEST_HOLD = 1024  # requests of one service that may wait
 ROWS_IN_THE_LOOP = 256  # larger requests are scored in a thread, so that they do not hold up small ones
 LARGEST_WORK = 64  # large requests that are scored or wait for a thread
+SETTLING_TURNS = 8
+SETTLING_SECONDS = 0.001
 DEFAULT_NAMESPACE = "default"
 _BUCKETS = 10_000
 
@@ -137,6 +139,7 @@ class DataPlane:
         self._busy = (
             0  # requests to services that allow replay, and feedback, that are under way and do not wait for control
         )
+        self._begun = 0  # requests of any kind since the start
         self._large = 0
         self._stopping = False
 
@@ -249,12 +252,18 @@ class DataPlane:
     async def settle(self) -> None:
         """Return when everything that had arrived is answered and logged, or waits for control."""
         while True:
-            # A few turns of the loop: connections are accepted, what they sent is read, requests begin.
-            for _ in range(5):
+            begun = self._begun
+            # Turns of the loop: connections are accepted, what they sent is read, requests begin. The pause lets the system hand over
+            # what it has; as long as something new begins, there may be more behind it.
+            for _ in range(SETTLING_TURNS):
                 await asyncio.sleep(0)
-            if self._busy == 0:
+            await asyncio.sleep(SETTLING_SECONDS)
+            if self._busy == 0 and self._begun == begun:
                 return
-            await asyncio.sleep(0.001)
+
+    def begin(self) -> None:
+        """Take note that a request begins to come in."""
+        self._begun += 1
 
     def stop(self) -> None:
         """Send away what waits for control; nothing new waits."""

@@ -112,6 +112,7 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        self._plane.begin()
         path = scope["path"]
         headers: Headers = dict(scope["headers"])
         try:
