@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.serving.workbench import make_version
 
 from goldenloop.core.clock import SystemClock
 from goldenloop.core.errors import InvalidSpecError, NotFoundError
@@ -18,7 +19,6 @@ from goldenloop.serving.dataplane import Answered, DataPlane, Deployed, HeldTooL
 from goldenloop.serving.metrics import Metrics
 from goldenloop.serving.models import Model, load
 from goldenloop.standards.tabular import Batch, Layout
-from tests.serving.workbench import make_version
 
 
 class OneRow:

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.serving.workbench import COLUMNS, make_version
 
 from goldenloop.core.errors import InvalidSpecError, UnavailableError
 from goldenloop.serving.models import load
 from goldenloop.serving.scoring import score_table
 from goldenloop.standards.tabular import Batch
-from tests.serving.workbench import COLUMNS, make_version
 
 
 @pytest.fixture(scope="module")

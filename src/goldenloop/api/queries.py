@@ -11,6 +11,7 @@ from goldenloop.core.json import Json, JsonObject
 from goldenloop.control.memory import LoopMemory
 from goldenloop.control.progress import MEMORY
 from goldenloop.lineage.baselines import read_baselines
+from goldenloop.pipelines.runs import outputs
 from goldenloop.registry import versions
 from goldenloop.store import memories
 from goldenloop.store.database import Transaction
@@ -100,6 +101,10 @@ def run_detail(transaction: Transaction, run_id: str) -> JsonObject:
         **_run(row),
         "parameters": row["parameters"],
         "code": row["code"],
+        "artifacts": [
+            {"task": made.task, "port": made.port, "type": made.type, "uri": made.uri, "properties": made.properties}
+            for made in outputs(transaction, run_id)
+        ],
         "tasks": [
             {
                 "name": step["name"],

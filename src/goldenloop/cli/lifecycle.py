@@ -95,10 +95,8 @@ def supervise(home: Home, options: Options) -> None:
 
 def start_detached(home: Home, options: Options) -> Addresses:
     """Start an installation in the background; return when everything answers. Raises what kept it from starting."""
-    with contextlib.suppress(NotFoundError):
-        addresses = home.running()
-        os.close(home.lock())  # raises ConflictError, which says how to mend it
-        raise UnavailableError(f"process {addresses.pid} is ending", where=str(home.path), mend="Try again.")
+    # Raises ConflictError, which says how to mend it. Addresses without a lock are those of a platform that was killed.
+    os.close(home.lock())
     home.addresses.unlink(missing_ok=True)
     command = python_module(
         "goldenloop.cli.main",
@@ -200,7 +198,8 @@ def _worker(home: Home, listener: socket.socket, number: int) -> Child:
         str(home.work / "metrics"),
     )
     single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    return Child(name, command, (descriptor,), home.logs / f"{name}.log", single)
+    # Without its supervisor it still finishes what it has.
+    return Child(name, command, (descriptor,), home.logs / f"{name}.log", single, orphaned_by=signal.SIGTERM)
 
 
 def _url(host: str, listener: socket.socket) -> str:

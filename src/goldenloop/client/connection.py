@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import select
 import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -82,6 +83,8 @@ class Connection:
         self, method: str, path: str, content: bytes | None, headers: dict[str, str], on_sent: Callable[[], None]
     ) -> tuple[int, dict[str, str], bytes]:
         for attempt in (1, 2):
+            if self._connection is not None and _was_closed(self._connection):
+                self.close()
             fresh = self._connection is None
             if self._connection is None:
                 self._connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
@@ -105,6 +108,14 @@ class Connection:
                 ) from error
             return response.status, {name.lower(): value for name, value in response.getheaders()}, text
         raise AssertionError("both attempts end above")
+
+
+def _was_closed(connection: http.client.HTTPConnection) -> bool:
+    """Whether the other side has closed an idle connection: then it can be read, and there is nothing to read."""
+    if connection.sock is None:
+        return True
+    readable, _, _ = select.select([connection.sock], [], [], 0)
+    return bool(readable)
 
 
 def _error(status: int, text: bytes, what: str) -> GoldenloopError:

@@ -93,9 +93,7 @@ def _send_row(connection: Connection, path: str, row: StreamRow, begun: Event) -
         "parameters": {"event_time": to_text(row.event_us)},
     }
     try:
-        answered, headers = connection.call(
-            "POST", path, body, patience_seconds=_PATIENCE_SECONDS, on_sent=begun.set
-        )
+        answered, headers = connection.call("POST", path, body, patience_seconds=_PATIENCE_SECONDS, on_sent=begun.set)
     finally:
         begun.set()
     if not isinstance(answered, dict):

@@ -47,6 +47,10 @@ class LoopMemory(msgspec.Struct, frozen=True, kw_only=True):
     refused_us: int | None = None
     rollouts: int = 0
     alarm: Alarm | None = None
+    unmet: Alarm | None = (
+        None  # the last cause that came to nothing; it holds again after the back-off if the loss is still high
+    )
+    setbacks: int = 0
     failed: str = ""  # why the last run came to nothing
 
 
@@ -57,7 +61,10 @@ class MonitorMemory(msgspec.Struct, frozen=True, kw_only=True):
     answers: WindowScorer
     loss: WindowScorer
     expected_loss: dict[str, float]
-    loss_scale: float  # turns an absolute error into a loss; the first version's, so that versions stay comparable
+    recent: tuple[float, ...] = ()  # excess losses of the last windows
+    loss_scale: float = (
+        1.0  # turns an absolute error into a loss; the first version's, so that versions stay comparable
+    )
 
 
 class RolloutMemory(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,9 @@ from goldenloop.control.world import World
 from goldenloop.core.errors import ConflictError, GoldenloopError, NotFoundError
 from goldenloop.core.ids import uuid7
 from goldenloop.core.json import JsonObject
+from goldenloop.core.phases import VersionState
 from goldenloop.core.routing import RoutingTable, Service
+from goldenloop.registry import versions
 
 _FOLDER = "pending-rollbacks"
 
@@ -46,14 +48,22 @@ def roll_back_offline(home: Home, namespace: str, name: str, *, reason: str) -> 
     return {"golden": pending.golden, "quarantined": pending.quarantined}
 
 
-def adopt(home: Home, world: World) -> None:
-    """Bring into the database what was rolled back while control was away."""
-    folder = home.path / _FOLDER
-    for path in sorted(folder.glob("*.json")) if folder.exists() else []:
+def adopt(home: Home, world: World) -> bool:
+    """Bring into the database what was rolled back while control was away, or seemed to be; whether there was anything.
+
+    Each note is taken once: one whose version is quarantined already was taken by a control process that died before it could remove it.
+    """
+    notes = sorted((home.path / _FOLDER).glob("*.json"))
+    for path in notes:
         pending = msgspec.json.decode(path.read_bytes(), type=PendingRollback)
         with contextlib.suppress(GoldenloopError):
-            byhand.roll_back(world, pending.namespace, pending.name, reason=pending.reason or "while control was away")
+            with world.database.read() as transaction:
+                bad = versions.get(transaction, pending.namespace, pending.name, pending.quarantined)
+            if bad.state is not VersionState.QUARANTINED:
+                reason = pending.reason or "while control was away"
+                byhand.roll_back(world, pending.namespace, pending.name, reason=reason)
         path.unlink()
+    return bool(notes)
 
 
 def _flip(service: Service, reason: str) -> tuple[Service, PendingRollback]:

@@ -104,7 +104,9 @@ class Platform:
         said = ""
         while not self._stopping.is_set():
             try:
-                moved = self.ring.advance()
+                # Whoever asks for a rollback does not wait for a control process that is busy.
+                adopted = adopt(self.home, self.world)
+                moved = self.ring.advance() or adopted
                 said = ""
             except GoldenloopError as error:
                 if str(error) != said:

@@ -129,13 +129,11 @@ class RolloutProgress:
         if phase is RolloutPhase.PROMOTED:
             versions.make_golden(self._transaction, challenger)
             welcome(self._transaction, self._world, challenger)
-            memory = msgspec.structs.replace(memory, alarm=None, refused_us=None, failed="")
+            memory = msgspec.structs.replace(memory, alarm=None, unmet=None, setbacks=0, refused_us=None, failed="")
         else:
             state = VersionState.QUARANTINED if phase is RolloutPhase.ROLLED_BACK else VersionState.SUPERSEDED
             versions.move(self._transaction, challenger, state)
-            memory = msgspec.structs.replace(
-                memory, refused_us=self._story.event_us, failed=f"version {challenger.name}: {reason}"
-            )
+            memory = set_back(memory, f"version {challenger.name}: {reason}", self._story.event_us)
         memories.forget_one(self._transaction, self._view.namespace, self._view.name, ROLLOUT)
         _show(self._transaction, self._view, rollout, phase, reason)
         said = {
@@ -183,6 +181,11 @@ class RolloutProgress:
         return versions.get(self._transaction, self._view.namespace, self._view.name, int(name))
 
 
+def set_back(memory: LoopMemory, why: str, event_us: int) -> LoopMemory:
+    """The loop after a run that came to nothing."""
+    return msgspec.structs.replace(memory, failed=why, refused_us=event_us, setbacks=memory.setbacks + 1)
+
+
 def welcome(transaction: Transaction, world: World, champion: ModelVersion) -> None:
     """The monitors now watch another version: what is usual moves, how much it scatters is remembered."""
     path = world.artifacts.local(champion.folder) / "reference.json"
@@ -206,6 +209,7 @@ def relocated(monitors: MonitorMemory, version: str, reference: Reference) -> Mo
         drift=drift.restart(),
         answers=answers.restart(),
         loss=monitors.loss.restart(),
+        recent=(),
         expected_loss={**monitors.expected_loss, version: reference.expected_loss},
     )
 

@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 from sqlalchemy.engine import RowMapping
 
 from goldenloop.control.memory import LoopMemory, MonitorMemory
-from goldenloop.control.progress import MEMORY, MONITORS, begin
+from goldenloop.control.progress import MEMORY, MONITORS, begin, set_back
 from goldenloop.control.view import LoopView
 from goldenloop.control.work.assess import Assessed, Assessment
 from goldenloop.control.work.prepare import Prepared, Preparation
@@ -38,7 +38,8 @@ from goldenloop.store import memories
 from goldenloop.store.database import Transaction, insert_ignoring
 from goldenloop.store.tables import decisions, runs
 
-PROMISED_DETECTORS = 3  # drift, answers, loss: each may alarm falsely a third as often as the loop may
+# One false alarm in N windows is shared out: half of it to the loss, which retrains, a quarter each to the data and the answers.
+LOSS_SHARE, DRIFT_SHARE, ANSWERS_SHARE = 2, 4, 4
 
 
 def ask_for_run(
@@ -274,9 +275,7 @@ class RunReconciler:
         if isinstance(result, GoldenloopError):
             self._fail(run, f"the model of run {run['id']} cannot be served: {result}")
         else:
-            logged: JsonObject = {
-                output.port: output.properties for output in made if output.type == "system.Metrics"
-            }
+            logged: JsonObject = {output.port: output.properties for output in made if output.type == "system.Metrics"}
             self._register(run, memory, model.artifact_id, msgspec.json.decode(result, type=Assessed), logged)
         self._world.jobs.forget(key)
         return True
@@ -348,7 +347,7 @@ class RunReconciler:
             if found.verdict is not Verdict.PASS:
                 versions.move(transaction, version, VersionState.REFUSED)
                 story.tell("Refused", f"version {version.number} is refused: {found.reason}", **facts)
-                memory = msgspec.structs.replace(memory, refused_us=event_us, failed=found.reason)
+                memory = set_back(memory, found.reason, event_us)
             else:
                 version = versions.move(transaction, version, VersionState.BLESSED)
                 story.tell("Blessed", f"version {version.number} is blessed: {found.reason}", **facts)
@@ -366,11 +365,11 @@ class RunReconciler:
             memories.remember(transaction, view.namespace, view.name, MEMORY, memory)
 
     def _monitors(self, version: str, reference: Reference) -> MonitorMemory:
-        promised = float(self._view.spec.retrain.false_alarm_windows * PROMISED_DETECTORS)
+        promised = float(self._view.spec.retrain.false_alarm_windows)
         return MonitorMemory(
-            drift=WindowScorer.of(reference.features.windows, windows_per_false_alarm=promised),
-            answers=WindowScorer.of(reference.answers.windows, windows_per_false_alarm=promised),
-            loss=WindowScorer.of(reference.loss_windows, windows_per_false_alarm=promised),
+            drift=WindowScorer.of(reference.features.windows, windows_per_false_alarm=promised * DRIFT_SHARE),
+            answers=WindowScorer.of(reference.answers.windows, windows_per_false_alarm=promised * ANSWERS_SHARE),
+            loss=WindowScorer.of(reference.loss_windows, windows_per_false_alarm=promised * LOSS_SHARE),
             expected_loss={version: reference.expected_loss},
             loss_scale=reference.loss_scale,
         )
@@ -400,7 +399,7 @@ class RunReconciler:
     def _remember_failure(self, transaction: Transaction, why: str, event_us: int) -> None:
         memory = self._memory(transaction)
         if memory is not None:
-            memory = msgspec.structs.replace(memory, failed=why, refused_us=event_us)
+            memory = set_back(memory, why, event_us)
             memories.remember(transaction, self._view.namespace, self._view.name, MEMORY, memory)
 
     def _memory(self, transaction: Transaction) -> LoopMemory | None:

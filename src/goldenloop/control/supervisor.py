@@ -1,10 +1,12 @@
 """The supervisor: owns the listening sockets and the children, starts again what dies, and decides nothing else.
 
 The sockets are bound here and inherited, so a connection that comes while a child is being replaced waits instead of being refused.
+Children do not outlive the supervisor, whatever ends it: two control processes on one home would both write.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -22,6 +24,8 @@ _BACK_OFF_SECONDS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # before the n-th start in a
 _STEADY_SECONDS = 10.0  # a child that lived so long starts its count anew
 _GRACE_SECONDS = 15.0  # to end by itself when asked
 _BACKLOG = 1_024
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)  # looked up before any fork
 
 
 @dataclass(slots=True)
@@ -33,12 +37,20 @@ class Child:
     descriptors: tuple[int, ...]
     log: Path
     environment: dict[str, str] = field(default_factory=dict)
+    orphaned_by: signal.Signals = signal.SIGKILL  # what it gets when the supervisor is gone without having ended it
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     failures: int = 0
     not_before: float = 0.0
 
     def start(self) -> None:
+        supervisor, orphaned_by = os.getpid(), int(self.orphaned_by)
+
+        def die_with_supervisor() -> None:
+            _LIBC.prctl(_PR_SET_PDEATHSIG, orphaned_by, 0, 0, 0)
+            if os.getppid() != supervisor:  # it died before the line above
+                os._exit(1)
+
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -48,6 +60,7 @@ class Child:
                 pass_fds=self.descriptors,
                 env={**os.environ, **self.environment},
                 start_new_session=True,
+                preexec_fn=die_with_supervisor,  # the supervisor has one thread, so this is safe
             )
         self.started_at = time.monotonic()
 

@@ -25,7 +25,8 @@ from goldenloop.store.database import Transaction, insert_ignoring
 from goldenloop.store.tables import decisions, measurements
 from goldenloop.triggers import decide as triggers
 
-PROMISED_DETECTORS = 3  # drift, answers, loss: each may alarm falsely a third as often as the loop may
+RECENT_WINDOWS = 2  # over which a loss that was not met counts as still high
+_UPPER_QUARTILE = 0.674  # of a normal distribution, in standard deviations
 NAMED_FEATURES = 3
 
 
@@ -206,25 +207,59 @@ class Ticks:
         write.add("performance", "excess_loss", facts.residual, None, Verdict.FAIL if judged.alarm else Verdict.PASS)
         write.keep()
         self._tell_judgement(story, "performance", "the loss", index, judged, [])
+        monitors = msgspec.structs.replace(
+            monitors, loss=loss, recent=(*monitors.recent, facts.residual)[-RECENT_WINDOWS:]
+        )
+        self._note_cause(monitors, champion, index, facts, judged, tick_us)
+        return monitors
+
+    def _note_cause(
+        self,
+        monitors: MonitorMemory,
+        champion: ModelVersion,
+        index: int,
+        facts: QualityFacts,
+        judged: Judgement,
+        tick_us: int,
+    ) -> None:
+        """An alarm is a cause; so is one that came to nothing, after its back-off, if the loss is still high."""
+        memory = self._memory
+        if memory.alarm is not None:
+            return
+        shown = facts.metrics.get(memory.metric)
+        found = f"; {memory.metric} is {shown:.3f}" if shown is not None else ""
+        evidence: JsonObject = {
+            "monitor": "performance",
+            "window": index,
+            "excessLoss": facts.residual,
+            "statistic": judged.statistic,
+            "threshold": judged.threshold,
+            "version": champion.name,
+        }
         if judged.alarm:
-            shown = facts.metrics.get(self._memory.metric)
-            found = f"; {self._memory.metric} is {shown:.3f}" if shown is not None else ""
-            cause = Alarm(
-                key=f"{self._view.uid}/{champion.name}/loss/{index}",
-                text=f"version {champion.name} loses {facts.residual:+.3f} a row more than expected in window {index}{found}",
-                evidence={
-                    "monitor": "performance",
-                    "window": index,
-                    "excessLoss": facts.residual,
-                    "statistic": judged.statistic,
-                    "threshold": judged.threshold,
-                    "version": champion.name,
-                },
-                at_us=tick_us,
+            text = (
+                f"version {champion.name} loses {facts.residual:.3f} a row more than expected in window {index}{found}"
             )
-            if self._memory.alarm is None:
-                self._memory = msgspec.structs.replace(self._memory, alarm=cause)
-        return msgspec.structs.replace(monitors, loss=loss)
+            key = f"{self._view.uid}/{champion.name}/loss/{index}"
+            cause = Alarm(key=key, text=text, evidence=evidence, at_us=tick_us)
+            self._memory = msgspec.structs.replace(memory, alarm=cause)
+            return
+        unmet, refused_us = memory.unmet, memory.refused_us
+        if unmet is None or refused_us is None or not self._has_backed_off(refused_us, tick_us):
+            return
+        scorer, mean = monitors.loss, sum(monitors.recent) / len(monitors.recent)
+        if mean > scorer.location + _UPPER_QUARTILE * scorer.scale:
+            text = f"version {champion.name} still loses {mean:.3f} a row more than expected in window {index}{found}"
+            key = f"{unmet.key.partition('/again/')[0]}/again/{memory.setbacks}"
+            cause = Alarm(key=key, text=text, evidence=evidence, at_us=tick_us)
+            self._memory = msgspec.structs.replace(memory, alarm=cause, unmet=None)
+        else:
+            self._memory = msgspec.structs.replace(memory, unmet=None, setbacks=0)
+
+    def _has_backed_off(self, refused_us: int, now_us: int) -> bool:
+        size = self._memory.grid.size_us if self._memory.grid is not None else None
+        policy = self._view.trigger_policy(window_length_us(size))
+        return now_us - refused_us >= triggers.back_off(policy, self._memory.setbacks)
 
     def _tell_judgement(
         self, story: Storyteller, monitor: str, what: str, index: int, judged: Judgement, features: list[str]
@@ -263,6 +298,7 @@ class Ticks:
             new_labels=self._world.analyst.new_labels(view.namespace, view.name, trained_until, tick_us),
             fired_us=memory.fired_us,
             refused_us=memory.refused_us,
+            setbacks=memory.setbacks,
         )
         decision = triggers.decide(view.trigger_policy(window_length_us(size)), situation, alarm.text)
         fired = isinstance(decision, triggers.Fire)
@@ -286,7 +322,7 @@ class Ticks:
             return
         story.tell("Trigger", f"retraining, because {alarm.text}", cause=alarm.key, **alarm.evidence)
         kept = tuple(moment for moment in memory.fired_us if tick_us - moment < 2 * DAY)
-        self._memory = msgspec.structs.replace(memory, alarm=None, fired_us=(*kept, tick_us))
+        self._memory = msgspec.structs.replace(memory, alarm=None, unmet=alarm, fired_us=(*kept, tick_us))
 
     # where windows lie
 

@@ -6,6 +6,7 @@ the log again.
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -267,7 +268,10 @@ class LogAnalyst:
         table[label] = _arrow([rows.labels[place] for place in places])
         if timestamp:
             table[timestamp] = pa.array(rows.event_us[places], type=pa.timestamp("us", tz="UTC"))
-        pq.write_table(pa.table(table), Path(path), compression="zstd")
+        # Whole or not at all: a file that is there is taken for what was asked, also after a crash.
+        partial = Path(f"{path}.partial")
+        pq.write_table(pa.table(table), partial, compression="zstd")
+        os.replace(partial, path)
         return TrainingFacts(rows=len(places), path=path)
 
     def _take(self, record: Record) -> None:

@@ -130,7 +130,9 @@ def previous_golden(transaction: Transaction, namespace: str, model: str) -> Mod
 
 
 def move(transaction: Transaction, version: ModelVersion, to: VersionState) -> ModelVersion:
-    """Change the state of a version. Raises ConflictError where the table of phases has no such step."""
+    """Change the state of a version. Raises ConflictError where the table of phases has no such step, and where the version was
+    moved since it was read.
+    """
     if version.state == to:
         return version
     if to not in VERSION_TRANSITIONS[version.state]:
@@ -138,15 +140,22 @@ def move(transaction: Transaction, version: ModelVersion, to: VersionState) -> M
             f"version {version.number} of {version.model!r} is {version.state}; it cannot become {to}",
             where=version.namespace,
         )
-    transaction.execute(
+    changed = transaction.execute(
         update(versions)
         .where(
             versions.c.namespace == version.namespace,
             versions.c.model == version.model,
             versions.c.number == version.number,
+            versions.c.state == version.state,
         )
         .values(state=to)
     )
+    if changed.rowcount == 0:
+        raise ConflictError(
+            f"version {version.number} of {version.model!r} is no longer {version.state}",
+            where=version.namespace,
+            mend="Read it again.",
+        )
     return msgspec.structs.replace(version, state=to)
 
 

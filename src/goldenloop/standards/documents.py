@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import TypeVar, get_args
 
 import msgspec
@@ -31,15 +31,27 @@ def convert(document: object, kind: type[Spec], *, where: str = "") -> Spec:
 def read_yaml(text: str, *, source: str = "") -> list[JsonObject]:
     """Return the documents of a YAML text. Raises InvalidSpecError with line and column."""
     if len(text) > MAXIMUM_DOCUMENT_BYTES:
-        raise InvalidSpecError("the file is larger than 1 MiB", where=source, mend="Resources are small; is this the right file?")
+        raise InvalidSpecError(
+            "the file is larger than 1 MiB", where=source, mend="Resources are small; is this the right file?"
+        )
     try:
         documents = [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-        raise InvalidSpecError(f"not YAML: {error.problem or error.context}", where=place, mend="Mend that line.") from None
-    except yaml.YAMLError as error:
-        raise InvalidSpecError(f"not YAML: {error}", where=source) from None
+        raise InvalidSpecError(
+            f"not YAML: {error.problem or error.context}", where=place, mend="Mend that line."
+        ) from None
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        place = f"{source}:{before.count(chr(10)) + 1}:{error.position - before.rfind(chr(10))}"
+        raise InvalidSpecError(
+            f"not YAML: the character U+{ord(str(error.character)):04X} cannot stand in it",
+            where=place,
+            mend="Remove it.",
+        ) from None
+    except RecursionError:
+        raise InvalidSpecError("it is nested too deeply", where=source, mend="Resources are flat.") from None
     for index, document in enumerate(documents):
         if not isinstance(document, dict):
             raise InvalidSpecError(
@@ -69,6 +81,8 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[object, 
     result: dict[object, object] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, Hashable):
+            raise yaml.constructor.ConstructorError(None, None, "a key is a list or a mapping", key_node.start_mark)
         if key in result:
             raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
         result[key] = loader.construct_object(value_node, deep=True)
@@ -111,7 +125,12 @@ def _fields_at(kind: object, path: str) -> list[str]:
             if part == "...":
                 following.append(candidate)
         current = following or current
-    return [field.encode_name for candidate in current for member in _structs(candidate) for field in msgspec.structs.fields(member)]
+    return [
+        field.encode_name
+        for candidate in current
+        for member in _structs(candidate)
+        for field in msgspec.structs.fields(member)
+    ]
 
 
 def _structs(kind: object) -> list[type[msgspec.Struct]]:

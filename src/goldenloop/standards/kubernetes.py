@@ -10,7 +10,7 @@ from goldenloop.core.json import Json, JsonObject
 from goldenloop.standards import inference_service, loop, openslo
 from goldenloop.standards.documents import near_miss
 
-_NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 MAXIMUM_NAME = 63
 
 
@@ -57,7 +57,11 @@ def kind_of(document: JsonObject, *, where: str = "") -> Kind:
             return kind
     for field, value, known in (
         ("kind", name, [kind.kind for kind in KINDS]),
-        ("apiVersion", api_version, sorted({kind.api_version for kind in KINDS if name == kind.kind} or {k.api_version for k in KINDS})),
+        (
+            "apiVersion",
+            api_version,
+            sorted({kind.api_version for kind in KINDS if name == kind.kind} or {k.api_version for k in KINDS}),
+        ),
     ):
         if value not in known:
             hint = near_miss(str(value), known) or f"Known: {', '.join(known)}."
@@ -67,9 +71,11 @@ def kind_of(document: JsonObject, *, where: str = "") -> Kind:
 
 def check_name(name: object, *, where: str = "metadata.name") -> str:
     """Return the name if it can be one: lower-case letters, digits, `-` and `.`, at most 63. Raises InvalidSpecError."""
-    if not isinstance(name, str) or len(name) > MAXIMUM_NAME or not _NAME.match(name):
+    if not isinstance(name, str) or len(name) > MAXIMUM_NAME or not _NAME.fullmatch(name):
         raise InvalidSpecError(
-            f"{name!r} is not a name", where=where, mend="Use lower-case letters, digits, '-' and '.', at most 63 of them."
+            f"{name!r} is not a name",
+            where=where,
+            mend="Use lower-case letters, digits, '-' and '.', at most 63 of them.",
         )
     return name
 

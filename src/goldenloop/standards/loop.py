@@ -5,13 +5,14 @@ Strict: an unknown field is an error. All but `data` may be left out; `json_sche
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from goldenloop.core.errors import InvalidSpecError
 from goldenloop.core.durations import parse_duration
+from goldenloop.core.errors import InvalidSpecError
 from goldenloop.core.json import Json, JsonObject
 
 GROUP = "goldenloop.dev"
@@ -164,10 +165,16 @@ def check_loop(spec: LoopSpec) -> None:
     if isinstance(spec.windows.size, str) and spec.windows.size != "auto":
         _positive(spec.windows.size, "spec.windows.size")
     steps = spec.rollout.canary
-    if any(later <= earlier for earlier, later in zip(steps, steps[1:], strict=False)):
-        raise InvalidSpecError("the steps do not rise", where="spec.rollout.canary", mend="Write them in rising order, as [5, 25, 50, 100].")
+    if any(later <= earlier for earlier, later in pairwise(steps)):
+        raise InvalidSpecError(
+            "the steps do not rise",
+            where="spec.rollout.canary",
+            mend="Write them in rising order, as [5, 25, 50, 100].",
+        )
     if steps and steps[-1] != 100:
-        raise InvalidSpecError("the last step is not 100", where="spec.rollout.canary", mend="End with 100: all of the traffic.")
+        raise InvalidSpecError(
+            "the last step is not 100", where="spec.rollout.canary", mend="End with 100: all of the traffic."
+        )
     for index, objective in enumerate(spec.objectives):
         parse_target(objective.target, where=f"spec.objectives[{index}].target")
         _positive(objective.window, f"spec.objectives[{index}].window")

@@ -194,8 +194,7 @@ def _texts_of(given: NDArray[np.generic], name: str, where: str) -> Texts:
 
 
 def _finite(numbers: Numbers, names: Sequence[str], where: str) -> Numbers:
-    total = np.add.reduce(numbers, axis=None)
-    if total - total == 0:  # false as soon as one of them is NaN or infinite
+    if np.isfinite(numbers).all():
         return numbers
     infinite = np.isinf(numbers)
     if infinite.any():

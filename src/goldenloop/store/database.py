@@ -1,7 +1,8 @@
 """The database: SQLite by default, PostgreSQL by URL, the same SQL for both.
 
 Rules. Only the control process writes. A write is one transaction that takes the write lock when it begins, so it never fails
-half-way for a lock, and what a decision caused is recorded with the decision or not at all.
+half-way for a lock, and what a decision caused is recorded with the decision or not at all. Writes therefore end in the order of
+the numbers that they drew, and who follows a sequence misses none. A read sees one state of the world.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import msgspec
 from sqlalchemy import Connection, Row, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.sql import Insert
 
 from goldenloop.core.errors import InvalidSpecError, UnavailableError
@@ -24,7 +25,10 @@ from goldenloop.core.errors import InvalidSpecError, UnavailableError
 Transaction: TypeAlias = Connection
 Record = TypeVar("Record", bound=msgspec.Struct)
 
-_BUSY_MILLISECONDS = 10_000  # longest wait for another writer of the same SQLite file
+_BUSY_MILLISECONDS = 10_000  # longest wait for another writer of the same database
+_POSTGRESQL_WRITE_LOCK = (
+    0x601DE2  # the advisory lock that writers of one PostgreSQL database take; any number that nobody else takes
+)
 
 
 def sqlite_url(path: Path) -> str:
@@ -36,7 +40,7 @@ class Database:
     """One database of one installation."""
 
     def __init__(self, url: str) -> None:
-        parsed = _driver_of(make_url(url))
+        parsed = _driver_of(_parsed(url))
         self._is_sqlite = parsed.get_backend_name() == "sqlite"
         try:
             self.engine = create_engine(
@@ -60,6 +64,8 @@ class Database:
         with _translated(), self.engine.connect() as connection:
             if self._is_sqlite:
                 connection.exec_driver_sql("BEGIN DEFERRED")
+            else:
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             yield connection
             connection.rollback()
 
@@ -69,6 +75,9 @@ class Database:
         with _translated(), self.engine.connect() as connection:
             if self._is_sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_BUSY_MILLISECONDS}")
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRESQL_WRITE_LOCK})")
             yield connection
             connection.commit()
 
@@ -101,6 +110,17 @@ def upsert(transaction: Transaction, table: Table, values: dict[str, object]) ->
     changed = {name: value for name, value in values.items() if name not in keys}
     make = postgresql.insert if transaction.dialect.name == "postgresql" else sqlite.insert
     transaction.execute(make(table).values(**values).on_conflict_do_update(index_elements=keys, set_=changed))
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ArgumentError as error:
+        raise InvalidSpecError(
+            "this is not the URL of a database",
+            where="--database",
+            mend="Give sqlite:///PATH or postgresql://USER@HOST/NAME.",
+        ) from error
 
 
 def _driver_of(url: URL) -> URL:
@@ -137,6 +157,10 @@ def _translated() -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise UnavailableError("the connection to the database was lost", mend="It is tried again.") from error
+        if type(error.orig) is sqlite3.DatabaseError:  # not one of its kinds: the file itself is the matter
+            raise UnavailableError(
+                f"the database cannot be read: {error.orig}", mend="Put a copy of it back, or give another --home."
+            ) from error
         raise
 
 

@@ -99,7 +99,7 @@ def replace(
     ConflictError for an old resourceVersion, RefusedError for another's property.
     """
     current = get(transaction, kind, namespace, name)
-    _check_version(current, document)
+    _check_version(current, metadata_of(document).get("resourceVersion"))
     _check_owner(current, by)
     metadata = metadata_of(document)
     renewed: JsonObject = {
@@ -121,9 +121,20 @@ def replace(
     return current if renewed == current else _store(transaction, kind, "MODIFIED", renewed, is_new=False)
 
 
-def set_status(transaction: Transaction, kind: Kind, namespace: str, name: str, status: JsonObject) -> JsonObject:
-    """Put a new status in the place of the old; the spec stays. Raises NotFoundError."""
+def set_status(
+    transaction: Transaction,
+    kind: Kind,
+    namespace: str,
+    name: str,
+    status: JsonObject,
+    *,
+    read_at: Json = None,
+) -> JsonObject:
+    """Put a new status in the place of the old; the spec stays. `read_at` is the resourceVersion on which the writer stands, if it
+    says so. Raises NotFoundError, ConflictError for an old resourceVersion.
+    """
     current = get(transaction, kind, namespace, name)
+    _check_version(current, read_at)
     if current.get("status") == status:
         return current
     return _store(transaction, kind, "MODIFIED", {**current, "status": status}, is_new=False)
@@ -182,10 +193,8 @@ def _remove(transaction: Transaction, document: JsonObject, kind: Kind) -> None:
 
 
 def _store(transaction: Transaction, kind: Kind, change: str, document: JsonObject, *, is_new: bool) -> JsonObject:
-    sequence = _log(transaction, kind, change, document)
-    metadata = {**metadata_of(document), "resourceVersion": str(sequence)}
-    document = {**document, "metadata": metadata}
-    transaction.execute(update(changes).where(changes.c.sequence == sequence).values(document=document))
+    sequence, document = _log(transaction, kind, change, document)
+    metadata = metadata_of(document)
     references = metadata.get("ownerReferences")
     owner = references[0] if isinstance(references, list) and references else None
     values = {
@@ -208,7 +217,8 @@ def _store(transaction: Transaction, kind: Kind, change: str, document: JsonObje
     return document
 
 
-def _log(transaction: Transaction, kind: Kind, change: str, document: JsonObject) -> int:
+def _log(transaction: Transaction, kind: Kind, change: str, document: JsonObject) -> tuple[int, JsonObject]:
+    """Write down what happened; return its number, and the document with that number as its resourceVersion."""
     values = {
         "type": change,
         "api_group": kind.group,
@@ -219,9 +229,11 @@ def _log(transaction: Transaction, kind: Kind, change: str, document: JsonObject
     result = transaction.execute(insert(changes).values(**values))
     assert result.inserted_primary_key is not None
     sequence = int(result.inserted_primary_key[0])
+    document = {**document, "metadata": {**metadata_of(document), "resourceVersion": str(sequence)}}
+    transaction.execute(update(changes).where(changes.c.sequence == sequence).values(document=document))
     if sequence % 500 == 0:
         transaction.execute(delete(changes).where(changes.c.sequence <= sequence - CHANGES_KEPT))
-    return sequence
+    return sequence, document
 
 
 def _row(transaction: Transaction, kind: Kind, namespace: str, name: str) -> Row[tuple[object, ...]] | None:
@@ -239,8 +251,7 @@ def _document(row: Row[tuple[object, ...]]) -> JsonObject:
     return document
 
 
-def _check_version(current: JsonObject, wanted: JsonObject) -> None:
-    given = metadata_of(wanted).get("resourceVersion")
+def _check_version(current: JsonObject, given: Json) -> None:
     present = metadata_of(current)["resourceVersion"]
     if given not in (None, "", present):
         raise ConflictError(

@@ -14,6 +14,9 @@ from goldenloop.core.clock import DAY
 from goldenloop.core.durations import format_duration
 
 
+LONGEST_BACK_OFF = 6  # the back-off doubles with every setback, so often at most
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What holds a trigger back. Durations are microseconds of event time."""
@@ -21,7 +24,7 @@ class Policy:
     cooldown_us: int
     max_runs_per_day: int
     min_new_labels: int
-    back_off_us: int  # after a cause was refused or its rollout failed
+    back_off_us: int  # after a cause came to nothing; doubles with each in a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class Situation:
     new_labels: int
     fired_us: tuple[int, ...]  # when runs were triggered before
     refused_us: int | None  # when the last cause came to nothing
+    setbacks: int = 0  # how often in a row causes came to nothing
     suspended: bool = False
 
 
@@ -61,10 +65,16 @@ def decide(policy: Policy, situation: Situation, cause: str) -> Decision:
     recent = sum(1 for moment in situation.fired_us if situation.now_us - moment < DAY)
     if recent >= policy.max_runs_per_day:
         return Hold(f"{recent} runs were triggered within a day; the bound is {policy.max_runs_per_day}")
-    if situation.refused_us is not None and situation.now_us - situation.refused_us < policy.back_off_us:
-        return Hold(f"back-off: the last run came to nothing less than {format_duration(policy.back_off_us)} ago")
+    back_off_us = back_off(policy, situation.setbacks)
+    if situation.refused_us is not None and situation.now_us - situation.refused_us < back_off_us:
+        return Hold(f"back-off: the last run came to nothing less than {format_duration(back_off_us)} ago")
     if situation.new_labels < policy.min_new_labels:
         return Hold(
             f"only {situation.new_labels} new labels since the last training; {policy.min_new_labels} are asked for"
         )
     return Fire(cause)
+
+
+def back_off(policy: Policy, setbacks: int) -> int:
+    """How long the loop waits after so many causes in a row came to nothing."""
+    return policy.back_off_us * 2 ** min(max(0, setbacks - 1), LONGEST_BACK_OFF)

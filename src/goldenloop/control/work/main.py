@@ -30,10 +30,17 @@ def _explain(folder: Path, request: bytes) -> msgspec.Struct:
     return explain(msgspec.json.decode(request, type=Explanation))
 
 
+def _baselines(folder: Path, request: bytes) -> msgspec.Struct:
+    from goldenloop.control.work.baselines import Comparison, compare
+
+    return compare(msgspec.json.decode(request, type=Comparison))
+
+
 KINDS: dict[str, Callable[[Path, bytes], msgspec.Struct]] = {
     "prepare": _prepare,
     "assess": _assess,
     "explain": _explain,
+    "baselines": _baselines,
 }
 
 

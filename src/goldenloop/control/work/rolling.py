@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from goldenloop.features.schema import Schema, event_times, labels_for
 from goldenloop.monitors.reference import Windows
+from goldenloop.stats.detection import PROMISE_WINDOWS
 from goldenloop.stats.losses import losses
 from goldenloop.tuning.tabular import Recipe, build, frame_for
 
@@ -25,14 +26,17 @@ _MOST_ROWS = 20_000  # of one training, the latest ones
 def rolling_losses(
     past: pa.Table, schema: Schema, windows: Windows, *, span_us: int | None, scale: float
 ) -> NDArray[np.float64]:
-    """Return the mean loss on each window but the first two, oldest first. `span_us` is the loop's data window, None for all.
+    """Return the mean loss on each window that has enough past, oldest first. `span_us` is the loop's data window, None for all.
 
     Windows whose training rows hold one class only, or no label, are left out. Cost: one small training a window.
     """
     labels, present = labels_for(past, schema)
     frame, times = frame_for(past, schema), event_times(past, schema)
     found = []
-    for rows in windows[_FEWEST_WINDOWS:][-_MOST_ORIGINS:]:
+    # Origins before which the whole data window lies are like the loop's own runs; shorter ones are taken only where those are too few.
+    whole = [rows for rows in windows if span_us is not None and times[rows[0]] - span_us >= times[0]]
+    origins = whole if len(whole) >= PROMISE_WINDOWS else windows[_FEWEST_WINDOWS:]
+    for rows in origins[-_MOST_ORIGINS:]:
         begin = times[rows[0]]
         known = present & (times < begin)
         if span_us is not None:
