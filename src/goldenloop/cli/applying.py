@@ -14,8 +14,11 @@ from goldenloop.standards.kubernetes import kind_of
 from goldenloop.standards.loop import LoopSpec, PipelineSource, check_loop
 
 
-def read_resources(file: Path) -> list[JsonObject]:
-    """Return the resources of a file. Raises InvalidSpecError with file and line or field; nothing is sent then."""
+def read_resources(file: Path, *, source: Path | None = None) -> list[JsonObject]:
+    """Return the resources of a file. Raises InvalidSpecError with file and line or field; nothing is sent then.
+
+    `source` takes the place of what a Loop says in `data.source`.
+    """
     try:
         text = file.read_text()
     except OSError as error:
@@ -26,19 +29,19 @@ def read_resources(file: Path) -> list[JsonObject]:
     for document in documents:
         kind = kind_of(document, where=str(file))
         if kind.kind == "Loop":
-            document["spec"] = _complete(document.get("spec", {}), file)
+            document["spec"] = _complete(document.get("spec", {}), file, source)
     return documents
 
 
-def _complete(given: object, file: Path) -> JsonObject:
+def _complete(given: object, file: Path, source: Path | None) -> JsonObject:
     spec = convert(given, LoopSpec, where=f"{file}: spec")
     check_loop(spec)
     assert isinstance(given, dict)
     completed: JsonObject = dict(given)
-    if spec.data.source is not None:
+    if source is not None or spec.data.source is not None:
         data = given["data"]
         assert isinstance(data, dict)
-        completed["data"] = {**data, "source": _absolute(spec.data.source, file)}
+        completed["data"] = {**data, "source": str(source or _absolute(str(spec.data.source), file))}
     if isinstance(spec.pipeline, PipelineSource) and spec.pipeline.ir is None:
         if not spec.pipeline.source:
             raise InvalidSpecError(

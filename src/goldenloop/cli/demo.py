@@ -124,7 +124,6 @@ class _Stage:
     times: list[int]
     live: int  # the number of the first live row
     schema: Schema
-    folder: Path
 
     @classmethod
     def of(cls, options: DemoOptions, folder: Path) -> _Stage:
@@ -135,10 +134,7 @@ class _Stage:
             raise InvalidSpecError(
                 f"{options.history} is not a part of the stream", where="--history", mend="Give 0.2, for example."
             )
-        project = folder / "project"
-        shutil.rmtree(project, ignore_errors=True)
-        shutil.copytree(loop.parent, project, ignore=shutil.ignore_patterns("*.csv", "*.parquet", "__pycache__"))
-        written = _spec_of(project / loop.name)
+        written = _spec_of(loop)
         data = written.data
         schema = infer_schema(
             stream,
@@ -156,13 +152,9 @@ class _Stage:
         order = times.argsort(kind="stable")
         stream, times = stream.take(pa.array(order)), times[order]
         live = int(len(stream) * options.history)
-        source = project / str(data.source or "history.csv")
-        source.parent.mkdir(parents=True, exist_ok=True)
-        if source.suffix == ".parquet":
-            pq.write_table(stream.slice(0, live), source)
-        else:
-            pv.write_csv(stream.slice(0, live), source)
-        document = next(each for each in read_resources(project / loop.name) if each["kind"] == "Loop")
+        source = folder / "history.csv"
+        pv.write_csv(stream.slice(0, live), source)
+        document = next(each for each in read_resources(loop, source=source) if each["kind"] == "Loop")
         spec = convert(document["spec"], LoopSpec)
         if not spec.replay:
             raise InvalidSpecError(

@@ -107,8 +107,9 @@ def print_trace(traced: JsonObject) -> None:
     run = traced.get("run")
     if isinstance(run, dict):
         console.print(f"  run {run['id']}: {_object(run['cause'])['text']}", markup=False)
+    until = f", until {data['until']}" if data.get("until") else ""
     console.print(
-        f"  data {str(data.get('digest'))[:12]}: {data.get('rows')} rows of {data.get('source')}, until {data.get('until')}",
+        f"  data {str(data.get('digest'))[:12]}: {data.get('rows')} rows of {data.get('source')}{until}",
         markup=False,
     )
     commit = code.get("commit") or "the platform's own pipeline" if not code else code.get("commit") or "no commit"

@@ -3,8 +3,10 @@
 Rules, in order; the first that speaks decides.
 1. Too few training or labelled evaluation rows: inconclusive. No evidence is never success.
 2. A model that answers differently once it is converted: fail.
-3. It must beat the trivial baseline (the most frequent class, the mean): the paired interval of baseline loss minus
-challenger loss lies above 0. An interval around 0 is inconclusive; at or below 0 is a fail.
+3. It must beat the trivial baseline: the paired interval of baseline loss minus challenger loss lies above 0. An interval
+around 0 is inconclusive; at or below 0 is a fail. A classifier that gives probabilities is held against the classes'
+own shares by half the Brier score, a proper score that sees skill also where the most frequent class is hard to beat;
+any other against the most frequent class, or the mean, by its loss.
 4. Without a champion, that is enough.
 5. Its mean loss is at most the champion's plus `margin`.
 6. On no slice of at least 30 rows is it significantly worse than the champion by more than `margin` (one-sided, Holm
@@ -84,9 +86,11 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     thresholds: Thresholds
     loss_scale: float | None = None  # regression: the error that costs 1
     baseline: str | float | None = None
+    baseline_rule: str = ""  # what the baseline was compared by: "Brier" or "loss"
+    baseline_own: float | None = None  # the challenger's mean by that rule
+    baseline_loss: float | None = None  # the baseline's
     challenger_loss: float | None = None
     champion_loss: float | None = None
-    baseline_loss: float | None = None
     challenger_metrics: dict[str, float | None] = {}
     champion_metrics: dict[str, float | None] = {}
     baseline_gain: Interval | None = None
@@ -148,20 +152,27 @@ def judge(
         )
     used_scale = (scale if scale is not None else loss_scale(kept)) if task == "regression" else 1.0
     trivial = baseline if baseline is not None else _trivial(task, kept)
-    said = np.full(rows, trivial, dtype=object)
     lost = losses(task, kept, challenger.answers, scale=used_scale)
-    trivial_lost = losses(task, kept, said, scale=used_scale)
+    if challenger.probabilities is not None and classes:
+        rule = "Brier"
+        own, trivial_lost = _half_brier(kept, challenger.probabilities, classes), _shares_brier(kept, classes)
+    else:
+        rule = "loss"
+        said = np.full(rows, trivial, dtype=object)
+        own, trivial_lost = lost, losses(task, kept, said, scale=used_scale)
     champion_lost = losses(task, kept, champion.answers, scale=used_scale) if champion is not None else None
     measured = msgspec.structs.replace(
         empty,
         loss_scale=used_scale if task == "regression" else None,
         baseline=trivial,
-        challenger_loss=float(lost.mean()),
+        baseline_rule=rule,
+        baseline_own=float(own.mean()),
         baseline_loss=float(trivial_lost.mean()),
+        challenger_loss=float(lost.mean()),
         champion_loss=float(champion_lost.mean()) if champion_lost is not None else None,
         challenger_metrics=_metrics(task, kept, challenger, classes),
         champion_metrics=_metrics(task, kept, champion, classes) if champion is not None else {},
-        baseline_gain=_gain(trivial_lost - lost, asked, seed),
+        baseline_gain=_gain(trivial_lost - own, asked, seed),
         champion_gain=_gain(champion_lost - lost, asked, seed) if champion_lost is not None else None,
         slices=_slice_results(
             {name: np.asarray(values, dtype=object)[labelled] for name, values in cuts.items()},
@@ -194,20 +205,24 @@ def _verdict(seen: Evaluation) -> tuple[Verdict, str]:
     gain, own = seen.baseline_gain, seen.challenger_loss
     if gain is None or own is None:
         return Verdict.INCONCLUSIVE, "there is nothing to compare with the baseline"
+    trivial = (
+        f"always answering {seen.baseline!r}" if seen.baseline_rule == "loss" else "only knowing the classes' shares"
+    )
+    score = "mean loss" if seen.baseline_rule == "loss" else "half Brier score"
     if gain.estimate <= 0.0 or gain.high <= 0.0:
         return (
             Verdict.FAIL,
-            f"its mean loss {own:.4g} is no lower than {seen.baseline_loss:.4g} of always answering {seen.baseline!r}",
+            f"its {score} {seen.baseline_own:.4g} is no lower than {seen.baseline_loss:.4g} of {trivial}",
         )
     if gain.low <= 0.0:
         return Verdict.INCONCLUSIVE, (
-            f"its gain over always answering {seen.baseline!r}, {gain.estimate:.4g}, is not certain: "
+            f"its gain over {trivial}, {gain.estimate:.4g} of {score}, is not certain: "
             f"the {gain.confidence:.0%} interval {gain.low:.4g} to {gain.high:.4g} includes 0"
         )
     if seen.champion_loss is None:
         return (
             Verdict.PASS,
-            f"it beats always answering {seen.baseline!r} by {gain.estimate:.4g} of loss, and there is no champion yet",
+            f"it beats {trivial} by {gain.estimate:.4g} of {score}, and there is no champion yet",
         )
     if own > seen.champion_loss + asked.margin + 1e-12:
         return Verdict.FAIL, (
@@ -284,6 +299,23 @@ def _worse_p(differences: NDArray[np.float64], margin: float) -> float:
         worse, better = int(np.count_nonzero(differences > 0)), int(np.count_nonzero(differences < 0))
         return binomial_tail(worse, worse + better)
     return mean_excess_p(differences, margin)
+
+
+def _half_brier(labels: Values, probabilities: NDArray[np.float64], classes: tuple[str, ...]) -> NDArray[np.float64]:
+    """Half the squared distance between the probabilities and what came, a row: 0 to 1. A row without an answer costs 1."""
+    truth = as_text(labels)
+    came = np.array([[name == label for name in classes] for label in truth.tolist()], dtype=np.float64)
+    costs: NDArray[np.float64] = 0.5 * ((probabilities - came) ** 2).sum(axis=1)
+    unseen = ~came.any(axis=1)  # a class the model does not know: all that it gave was wrong
+    costs[unseen] = 0.5 * ((probabilities[unseen] ** 2).sum(axis=1) + 1.0)
+    return np.where(np.isfinite(costs), costs, 1.0)
+
+
+def _shares_brier(labels: Values, classes: tuple[str, ...]) -> NDArray[np.float64]:
+    """The same of somebody who always gives each class its share among these very labels, which no constant forecast beats."""
+    truth = as_text(labels)
+    shares = np.array([float(np.mean(truth == name)) for name in classes])
+    return _half_brier(labels, np.tile(shares, (len(truth), 1)), classes)
 
 
 def _trivial(task: Task, labels: Values) -> str | float:
