@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from goldenloop.core.errors import InvalidSpecError, UnavailableError
 from goldenloop.store.artifacts import Artifacts
-from goldenloop.testing.artifacts import ArtifactsConformance
+from goldenloop.testing.artifacts import ArtifactsConformance, every_file, make_folder
 
 _numbers = itertools.count()
 
@@ -30,30 +31,43 @@ class TestFolder(ArtifactsConformance):
             Artifacts(str(tmp_path / "taken"), cache=tmp_path / "cache")
         assert caught.value.where == str(tmp_path / "taken")
 
-    def test_no_room_is_explained_and_leaves_nothing(self) -> None:
-        # A file of Linux on which every write fails with "No space left on device".
-        with pytest.raises(UnavailableError, match="room that is left"):
-            Artifacts("/dev/full/artifacts", cache=Path("/dev/full"))
+    def test_a_full_disk_is_explained_and_leaves_nothing(
+        self, artifacts: Artifacts, location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def no_room(_descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        folder = make_folder(tmp_path / "given")
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", no_room)
+            with pytest.raises(UnavailableError, match="room that is left"):
+                artifacts.put_bytes(b"x")
+            with pytest.raises(UnavailableError, match="No space left on device"):
+                artifacts.put(folder)
+        assert every_file(location) == {}
+        assert artifacts.exists(artifacts.put(folder)), "and once there is room, it goes on"
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[str]:
+    """A server that speaks S3, on loopback."""
+    pytest.importorskip("s3fs")
+    moto = pytest.importorskip("moto.server")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
 
 
 class TestObjectStore(ArtifactsConformance):
     """Client options come from the environment, as with every tool that speaks S3."""
 
-    @pytest.fixture(scope="class")
-    def server(self) -> Iterator[str]:
-        pytest.importorskip("s3fs")
-        moto = pytest.importorskip("moto.server")
-        server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
-        server.stop()
-
     @pytest.fixture
-    def location(self, server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    def location(self, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             monkeypatch.delenv(name)
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import msgspec
 from sqlalchemy import update
@@ -201,10 +202,7 @@ class PlatformRoutes:
         if version is not None and not isinstance(version, int):
             raise InvalidSpecError(f"{version!r} is not the number of a version", where="version")
 
-        def act(world: object, namespace: str, name: str, *, reason: str) -> JsonObject:
-            return byhand.promote(self._platform.world, namespace, name, version=version, reason=reason)
-
-        return await self._by_hand(request, act, given)
+        return await self._by_hand(request, partial(byhand.promote, version=version), given)
 
     async def _roll_back(self, request: Request) -> Response:
         return await self._by_hand(request, byhand.roll_back)

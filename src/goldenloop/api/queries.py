@@ -5,14 +5,15 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.engine import RowMapping
 
+from goldenloop.control.memory import LoopMemory
+from goldenloop.control.progress import MEMORY
 from goldenloop.core.clock import to_text
 from goldenloop.core.errors import NotFoundError
 from goldenloop.core.json import Json, JsonObject
-from goldenloop.control.memory import LoopMemory
-from goldenloop.control.progress import MEMORY
 from goldenloop.lineage.baselines import read_baselines
 from goldenloop.pipelines.runs import outputs
 from goldenloop.registry import versions
+from goldenloop.standards.pipeline_ir import FromTask, read_pipeline
 from goldenloop.store import memories
 from goldenloop.store.database import Transaction
 from goldenloop.store.tables import decisions, measurements, runs, tasks
@@ -172,11 +173,14 @@ def _run(row: RowMapping) -> JsonObject:
 
 def _dependencies(pipeline: JsonObject) -> dict[str, list[str]]:
     """Which step of the root waits for which, as the specification says."""
-    spec = pipeline.get("pipeline_spec")
-    root = spec.get("root", {}) if isinstance(spec, dict) else {}
-    dag = root.get("dag", {}) if isinstance(root, dict) else {}
-    steps = dag.get("tasks", {}) if isinstance(dag, dict) else {}
-    return {name: list(step.get("dependentTasks", [])) for name, step in steps.items() if isinstance(step, dict)}
+    spec = pipeline["pipeline_spec"]
+    assert isinstance(spec, dict)
+    found = {}
+    scope = read_pipeline(spec).root.scope
+    for name, task in scope.tasks.items() if scope is not None else ():
+        bindings = (*task.parameters.values(), *task.artifacts.values())
+        found[name] = sorted({*task.after, *(each.task for each in bindings if isinstance(each, FromTask))})
+    return found
 
 
 def _text(moment_us: int | None) -> str | None:

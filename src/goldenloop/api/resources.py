@@ -16,7 +16,7 @@ from goldenloop.api.validation import check_document
 from goldenloop.control.platform import Platform
 from goldenloop.control.removal import forget_loop
 from goldenloop.core.errors import ConflictError, InvalidSpecError
-from goldenloop.core.json import JsonObject
+from goldenloop.core.json import Json, JsonObject
 from goldenloop.standards.kubernetes import KINDS, Kind, merge_patch, status_object
 from goldenloop.store import resources
 from goldenloop.store.database import Transaction
@@ -68,14 +68,14 @@ class ResourceRoutes:
         return JSONResponse({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 
     def _group(self, group: str, version: str) -> Callable[[Request], object]:
-        verbs = ["create", "delete", "get", "list", "patch", "update", "watch"]
+        verbs: list[Json] = ["create", "delete", "get", "list", "patch", "update", "watch"]
         found = [kind for kind in KINDS if (kind.group, kind.version) == (group, version)]
 
         async def answer(_request: Request) -> Response:
-            entries = []
+            entries: list[JsonObject] = []
             for kind in found:
-                common = {"namespaced": True, "kind": kind.kind}
-                names = {"singularName": kind.kind.lower(), "shortNames": list(kind.short)}
+                common: JsonObject = {"namespaced": True, "kind": kind.kind}
+                names: JsonObject = {"singularName": kind.kind.lower(), "shortNames": list(kind.short)}
                 entries.append({"name": kind.plural, "verbs": verbs, **common, **names})
                 entries.append(
                     {"name": f"{kind.plural}/status", "verbs": ["get", "patch", "update"], "singularName": "", **common}
@@ -106,7 +106,8 @@ class ResourceRoutes:
             namespace = request.path_params.get("namespace")
             if request.method == "POST":
                 document = await _body(request)
-                return JSONResponse(await run_in_threadpool(self._create, kind, namespace, document), status_code=201)
+                made = await run_in_threadpool(self._create, kind, str(namespace), document)
+                return JSONResponse(made, status_code=201)
             if request.query_params.get("watch") in ("true", "1"):
                 return self._watch(kind, namespace, request)
             return JSONResponse(await run_in_threadpool(self._list, kind, namespace))

@@ -164,9 +164,7 @@ class _Stage:
             )
         metadata = document["metadata"]
         assert isinstance(metadata, dict)
-        return cls(
-            str(metadata["name"]), document, spec, stream, [int(moment) for moment in times], live, schema, project
-        )
+        return cls(str(metadata["name"]), document, spec, stream, [int(moment) for moment in times], live, schema)
 
     @property
     def delay_us(self) -> int:
@@ -202,16 +200,15 @@ class _Story:
 
     def go_on(self) -> None:
         """Tell what is new."""
-        with self._lock:
-            with contextlib.suppress(GoldenloopError):
-                for line in self.client.timeline(self.loop, after=self._after):
-                    self._after = int(str(line["sequence"]))
-                    self.lines.append(line)
-                    if line["kind"] in _TOLD:
-                        self.say(
-                            f"{str(line['at'])[:16].replace('T', ' ')}  {line['kind']:<12} {line['text']}",
-                            str(line["kind"]),
-                        )
+        with self._lock, contextlib.suppress(GoldenloopError):
+            for line in self.client.timeline(self.loop, after=self._after):
+                self._after = int(str(line["sequence"]))
+                self.lines.append(line)
+                if line["kind"] in _TOLD:
+                    self.say(
+                        f"{str(line['at'])[:16].replace('T', ' ')}  {line['kind']:<12} {line['text']}",
+                        str(line["kind"]),
+                    )
 
     def say(self, text: str, kind: str = "") -> None:
         self._tell.print(text, style=_STYLES.get(kind), markup=False)  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from goldenloop import __version__
-from goldenloop.cli.output import Output, console, guarded, say, table
+from goldenloop.cli.output import Output, console, guarded, say
 from goldenloop.client import Client
 from goldenloop.core.errors import GoldenloopError, InvalidSpecError
 from goldenloop.core.json import Json, JsonObject
@@ -266,7 +266,7 @@ def predict(
         "id": answer.id,
         "version": answer.version,
         "predictions": answer.values,
-        "probabilities": answer.probabilities,
+        "probabilities": msgspec.to_builtins(answer.probabilities),
     }
     say(
         output,

@@ -16,22 +16,22 @@ def list_things(client: Client, kind: str, name: str | None, namespace: str | No
     """`goldenloop get`."""
     if kind in ("run", "runs"):
         items = [client.run(name)] if name else client.runs()
-        rows = [(item["id"], item["loop"], item["state"], _text(item, "cause"), item["created"]) for item in items]
-        say(output, list(items), lambda: table(("ID", "LOOP", "STATE", "CAUSE", "CREATED"), rows))
+        runs = [(item["id"], item["loop"], item["state"], _text(item, "cause"), item["created"]) for item in items]
+        say(output, list(items), lambda: table(("ID", "LOOP", "STATE", "CAUSE", "CREATED"), runs))
         return
     if kind in ("version", "versions"):
         if name is None:
             raise InvalidSpecError("versions are of a loop", where="NAME", mend="Type: goldenloop get versions LOOP.")
         items = _items(client.of_loop("versions", name, namespace=namespace or "default"))
-        rows = [(item["number"], item["state"], _metrics(item), item["trainedUntil"], _reason(item)) for item in items]
-        say(output, list(items), lambda: table(("VERSION", "STATE", "METRICS", "TRAINED UNTIL", "VERDICT"), rows))
+        made = [(item["number"], item["state"], _metrics(item), item["trainedUntil"], _reason(item)) for item in items]
+        say(output, list(items), lambda: table(("VERSION", "STATE", "METRICS", "TRAINED UNTIL", "VERDICT"), made))
         return
     found = kind_named(kind)
     if name is not None:
         document = client.get(kind, name, namespace=namespace or "default")
         items, shown = [document], document
     else:
-        items = client.list(kind, namespace=namespace)
+        items = client.listing(kind, namespace=namespace)
         shown = {"kind": f"{found.kind}List", "apiVersion": found.api_version, "items": list(items)}
     rows = [(_meta(item, "namespace"), _meta(item, "name"), *_summary(item)) for item in items]
     say(output, shown, lambda: table(("NAMESPACE", "NAME", "STATE", "MORE"), rows))

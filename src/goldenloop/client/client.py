@@ -50,7 +50,7 @@ class Client:
         """Return a resource."""
         return _object(self._control.call("GET", f"{_path(kind_named(kind), namespace)}/{quote(name)}")[0])
 
-    def list(self, kind: str, *, namespace: str | None = None) -> list[JsonObject]:
+    def listing(self, kind: str, *, namespace: str | None = None) -> list[JsonObject]:
         """Return all resources of a kind."""
         found = kind_named(kind)
         path = _path(found, namespace) if namespace else f"/apis/{found.group}/{found.version}/{found.plural}"
@@ -118,7 +118,7 @@ class Client:
         self, loop: str, *, version: int | None = None, namespace: str = "default", reason: str = ""
     ) -> JsonObject:
         """Make a version golden by hand."""
-        body = {"version": version, "reason": reason}
+        body: JsonObject = {"version": version, "reason": reason}
         return _object(self._control.call("POST", f"{_loop(namespace, loop)}/promote", body)[0])
 
     def rollback(self, loop: str, *, namespace: str = "default", reason: str = "") -> JsonObject:
@@ -139,7 +139,7 @@ class Client:
     ) -> Prediction:
         """Score rows given by column name, over the V2 protocol."""
         names = list(rows[0])
-        inputs = [_tensor(name, [row.get(name) for row in rows]) for name in names]
+        inputs: list[Json] = [_tensor(name, [row.get(name) for row in rows]) for name in names]
         body: JsonObject = {"inputs": inputs}
         if event_us is not None:
             body["parameters"] = {"event_time": to_text(event_us)}

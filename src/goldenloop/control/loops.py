@@ -14,7 +14,7 @@ from goldenloop.core.json import JsonObject
 from goldenloop.registry import versions
 from goldenloop.registry.versions import ModelVersion
 from goldenloop.standards import kubernetes, openslo
-from goldenloop.standards.kubernetes import condition, set_condition
+from goldenloop.standards.kubernetes import condition, conditions_of, set_condition
 from goldenloop.standards.loop import MonitorSpec, NamedMonitor, TriggerSpec
 from goldenloop.store import memories, resources
 from goldenloop.store.database import Transaction
@@ -70,11 +70,10 @@ def show(transaction: Transaction, view: LoopView, clock: Clock, failures: dict[
     golden = versions.golden(transaction, view.namespace, view.name)
     busy = under_way(transaction, view)
     old = document.get("status")
-    conditions = old.get("conditions", []) if isinstance(old, dict) else []
-    assert isinstance(conditions, list)
+    conditions = conditions_of(old)
     at = to_text(clock.now_us())
     for each in _conditions(view, memory, golden, busy, failures, at):
-        conditions = set_condition(conditions, each)  # type: ignore[arg-type]
+        conditions = set_condition(conditions, each)
     phase = (
         "Training"
         if busy
@@ -95,7 +94,7 @@ def show(transaction: Transaction, view: LoopView, clock: Clock, failures: dict[
         "observedGeneration": view.generation,
         "choices": {} if memory is None else msgspec.to_builtins(memory.choices),
         "monitors": {each.type: "chosen by auto" for each in AUTO_MONITORS} if view.spec.monitors == "auto" else {},
-        "conditions": conditions,
+        "conditions": list(conditions),
     }
     resources.set_status(transaction, LOOP, view.namespace, view.name, status)
     _show_service(transaction, view, golden, at)
@@ -131,23 +130,19 @@ def _show_service(transaction: Transaction, view: LoopView, golden: ModelVersion
     kind = kubernetes.kind_named("inferenceservices")
     holds = True if golden is not None else None
     message = f"version {golden.name} answers" if golden is not None else "there is no version yet"
-    status: JsonObject = {
-        "url": f"/v2/models/{view.name}",
-        "conditions": [condition("Ready", holds, "Serving" if holds else "Waiting", message, at=at)],
-    }
     present = resources.find(transaction, kind, view.namespace, view.name)
-    old = present.get("status") if present is not None else None
-    if isinstance(old, dict) and isinstance(old.get("conditions"), list):
-        status["conditions"] = set_condition(old["conditions"], status["conditions"][0])  # type: ignore[arg-type, index, call-overload]
-    if present is not None:
-        resources.set_status(transaction, kind, view.namespace, view.name, status)
+    if present is None:
+        return
+    ready = condition("Ready", holds, "Serving" if holds else "Waiting", message, at=at)
+    conditions = set_condition(conditions_of(present.get("status")), ready)
+    status: JsonObject = {"url": f"/v2/models/{view.name}", "conditions": list(conditions)}
+    resources.set_status(transaction, kind, view.namespace, view.name, status)
 
 
 def _owned(view: LoopView, golden: ModelVersion | None) -> list[tuple[str, str, JsonObject]]:
     """The kind, the name and the spec of each thing that the loop owns. Rollouts are made when there is one."""
     spec = view.spec
-    monitors = AUTO_MONITORS if spec.monitors == "auto" else spec.monitors
-    assert not isinstance(monitors, str)
+    monitors = spec.monitors if isinstance(spec.monitors, tuple) else AUTO_MONITORS
     model: JsonObject = {
         "modelFormat": {"name": "onnx"},
         "storageUri": f"goldenloop://{view.name}/{golden.number if golden is not None else 'none'}",

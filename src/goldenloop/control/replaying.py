@@ -264,7 +264,9 @@ class InProcessRouter:
         identity = f"{self._answered >> 16:08x}-{self._answered & 0xFFFF:04x}-7000-8000-000000000000"
         version, reason = deployed.choose(asked=None, identity=identity, route_key=None)
         given = {scorer: answers[place] for scorer, answers in scored.items()}
-        answers = {scorer: (found,) for scorer, found in given.items() if not isinstance(found, str)}
+        answers: dict[str, tuple[Answer, ...]] = {
+            scorer: (found,) for scorer, found in given.items() if not isinstance(found, str)
+        }
         failures = {scorer: found for scorer, found in given.items() if isinstance(found, str)}
         if version in failures:
             version, reason = deployed.service.champion, "champion"

@@ -98,7 +98,7 @@ class Ring:
             busy = under_way(transaction, view)
         hold: int | None = None
         if memory is not None and champion is not None:
-            ticked, memory = self._tick(view, memory, champion, summary, busy)
+            ticked, memory = self._tick(view, memory, summary, busy)
             moved = moved or ticked
             hold = self._hold(view, memory, summary)
         with world.database.write() as transaction:
@@ -117,9 +117,7 @@ class Ring:
         service = service_of(view, champion, challenger, rollout, earlier, artifacts=world.artifacts, hold_from_us=hold)
         return moved, service
 
-    def _tick(
-        self, view: LoopView, memory: LoopMemory, champion: ModelVersion, summary: Summary, busy: str
-    ) -> tuple[bool, LoopMemory]:
+    def _tick(self, view: LoopView, memory: LoopMemory, summary: Summary, busy: str) -> tuple[bool, LoopMemory]:
         """Decide what is due. While a run is under way a replay stands still; a live loop goes on."""
         if view.spec.replay and busy:
             return False, memory

@@ -18,7 +18,7 @@ from goldenloop.control.memory import LoopMemory, MonitorMemory
 from goldenloop.control.progress import MEMORY, MONITORS, begin, set_back
 from goldenloop.control.view import LoopView
 from goldenloop.control.work.assess import Assessed, Assessment
-from goldenloop.control.work.prepare import Prepared, Preparation
+from goldenloop.control.work.prepare import Preparation, Prepared
 from goldenloop.control.world import Storyteller, World
 from goldenloop.core.durations import parse_duration
 from goldenloop.core.errors import GoldenloopError, UnavailableError

@@ -15,6 +15,7 @@ from goldenloop.control.progress import MEMORY, MONITORS, ROLLOUT, RolloutProgre
 from goldenloop.control.view import LoopView, window_length_us
 from goldenloop.control.world import Storyteller, World
 from goldenloop.core.clock import DAY
+from goldenloop.core.json import JsonObject
 from goldenloop.core.phases import Verdict
 from goldenloop.monitors.analyst import QualityFacts, Span, Summary, WindowFacts
 from goldenloop.monitors.windows import Grid
@@ -89,7 +90,7 @@ class Ticks:
             if rollout is not None:
                 progress = RolloutProgress(world, view, transaction, story)
                 self._memory = progress.check(self._memory, rollout, summary, tick_us)
-            self._consider_trigger(transaction, story, summary, champion, tick_us)
+            self._consider_trigger(transaction, story, tick_us)
             self._memory = msgspec.structs.replace(self._memory, tick_us=tick_us)
             memories.remember(transaction, view.namespace, view.name, MEMORY, self._memory)
 
@@ -109,7 +110,7 @@ class Ticks:
         assert grid is not None
         while (end := self._end_us(grid, self._memory.closed, summary)) is not None and end <= tick_us:
             index = self._memory.closed
-            span = self._span(grid, index, summary, end, as_of_us=tick_us)
+            span = self._span(grid, index, end, as_of_us=tick_us)
             facts = self._world.analyst.window(span, reference, champion.signature)
             monitors = self._measure_window(transaction, story, monitors, champion, index, span, facts)
             self._memory = msgspec.structs.replace(self._memory, closed=index + 1)
@@ -172,7 +173,7 @@ class Ticks:
             end = self._end_us(grid, index, summary)
             if end is None or end + delay > tick_us:
                 break
-            span = self._span(grid, index, summary, end, as_of_us=tick_us)
+            span = self._span(grid, index, end, as_of_us=tick_us)
             facts = self._world.analyst.quality(
                 span, self._memory.task, monitors.expected_loss, monitors.loss_scale, self._memory.metric
             )
@@ -282,9 +283,7 @@ class Ticks:
 
     # trigger
 
-    def _consider_trigger(
-        self, transaction: Transaction, story: Storyteller, summary: Summary, champion: ModelVersion, tick_us: int
-    ) -> None:
+    def _consider_trigger(self, transaction: Transaction, story: Storyteller, tick_us: int) -> None:
         memory, view = self._memory, self._view
         alarm = memory.alarm
         if alarm is None:
@@ -335,7 +334,7 @@ class Ticks:
             return None
         return self._world.analyst.event_time_at(self._view.namespace, self._view.name, last - 1) + 1
 
-    def _span(self, grid: Grid, index: int, summary: Summary, end_us: int, *, as_of_us: int) -> Span:
+    def _span(self, grid: Grid, index: int, end_us: int, *, as_of_us: int) -> Span:
         namespace, name = self._view.namespace, self._view.name
         if grid.size_us is not None:
             return Span(

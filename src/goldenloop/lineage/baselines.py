@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from goldenloop.core.json import JsonObject
 from goldenloop.store import memories
 from goldenloop.store.database import Transaction
 
@@ -29,9 +30,7 @@ def keep_baselines(transaction: Transaction, namespace: str, loop: str, baseline
     memories.remember(transaction, namespace, loop, _NAME, baselines)
 
 
-def read_baselines(
-    transaction: Transaction, namespace: str, loop: str
-) -> dict[str, list[dict[str, float | int | None]]]:
+def read_baselines(transaction: Transaction, namespace: str, loop: str) -> JsonObject:
     """The metric of each policy by window, as the API shows it."""
     kept = memories.recall(transaction, namespace, loop, _NAME, Baselines)
     if kept is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from goldenloop.core.errors import InvalidSpecError
 from goldenloop.core.signatures import Signature, Task
 from goldenloop.monitors.reference import Reference, answer_columns, losses_of
 from goldenloop.payloads.ledger import Ledger, Rows
-from goldenloop.payloads.records import Label, Prediction, Record
+from goldenloop.payloads.records import Label, Record, Value
 from goldenloop.stats.intervals import wilson_interval
 from goldenloop.stats.losses import metrics
 
@@ -169,16 +169,19 @@ class LogAnalyst:
         rows = self._rows(span)
         known = self._reference(reference)
         latencies = rows.latency_us / 1_000
-        service = {
-            "failed": int(rows.failed.sum()),
-            "latency_p50_ms": float(np.quantile(latencies, 0.5)) if len(rows) else None,
-            "latency_p99_ms": float(np.quantile(latencies, 0.99)) if len(rows) else None,
-        }
+        bare = WindowFacts(
+            rows=len(rows),
+            score=None,
+            columns={},
+            missing={},
+            answer_score=None,
+            failed=int(rows.failed.sum()),
+            latency_p50_ms=float(np.quantile(latencies, 0.5)) if len(rows) else None,
+            latency_p99_ms=float(np.quantile(latencies, 0.99)) if len(rows) else None,
+        )
         if len(rows) < FEWEST_ROWS:
             note = f"{len(rows)} rows; fewer than {FEWEST_ROWS} say nothing"
-            return WindowFacts(
-                rows=len(rows), score=None, columns={}, missing={}, answer_score=None, note=note, **service
-            )
+            return msgspec.structs.replace(bare, note=note)
         columns = _columns(rows, signature)
         score, by_column = known.features.score(columns)
         answered = [
@@ -189,9 +192,7 @@ class LogAnalyst:
         some = any(len(values) >= FEWEST_ROWS for values in answer_values.values())
         answer_score = known.answers.score(answer_values)[0] if some else None
         missing = {column.name: float(np.mean(_is_missing(columns[column.name]))) for column in signature.inputs}
-        return WindowFacts(
-            rows=len(rows), score=score, columns=by_column, missing=missing, answer_score=answer_score, **service
-        )
+        return msgspec.structs.replace(bare, score=score, columns=by_column, missing=missing, answer_score=answer_score)
 
     def quality(self, span: Span, task: Task, expected: dict[str, float], scale: float, metric: str) -> QualityFacts:
         rows = self._rows(span)
@@ -341,14 +342,12 @@ def _largest_difference(task: Task, ours: object, theirs: object, scale: float) 
     return min(1.0, abs(float(ours[0]) - float(theirs[0])) / scale)
 
 
-def _arrow(values: list[object]) -> pa.Array:
+def _arrow(values: Sequence[Value]) -> pa.Array:
     """A column of Arrow: numbers where all are numbers (None for NaN), else text."""
     if all(value is None or isinstance(value, bool) for value in values):
         return pa.array(values, type=pa.bool_())
     if all(value is None or (isinstance(value, int) and not isinstance(value, bool)) for value in values):
         return pa.array(values, type=pa.int64())
     if all(value is None or isinstance(value, int | float) for value in values):
-        return pa.array(
-            [None if value is None or value != value else float(value) for value in values], type=pa.float64()
-        )  # type: ignore[arg-type]
+        return pa.array([None if value is None or value != value else value for value in values], type=pa.float64())
     return pa.array([None if value is None else str(value) for value in values], type=pa.string())

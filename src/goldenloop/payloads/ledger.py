@@ -1,7 +1,8 @@
 """The ledger of one service: its logged requests as columns in event-time order, with the labels that came.
 
 Rules. Rows are ordered by event time, then by prediction id, whatever the order in which they were logged. A label belongs to one row
-of one prediction, known by our id or by the client's; the first label of a row counts, later ones are counted as repeated. What a question may see is cut at a moment: a label observed after it is not there yet.
+of one prediction, known by our id or by the client's; the first label of a row counts, later ones are counted as repeated.
+What a question may see is cut at a moment: a label observed after it is not there yet.
 """
 
 from __future__ import annotations

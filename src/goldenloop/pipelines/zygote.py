@@ -17,8 +17,8 @@ import gc
 import importlib
 import logging
 import os
-import runpy
 import resource
+import runpy
 import select
 import selectors
 import signal

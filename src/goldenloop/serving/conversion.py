@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from goldenloop.core.errors import GoldenloopError, InvalidSpecError, RefusedError
 from goldenloop.core.signatures import Column, Signature, Task, as_text
+from goldenloop.payloads.records import Answer
 from goldenloop.serving.models import FEATURES, GRAPH_FILE, SIGNATURE_FILE, load
 from goldenloop.serving.scoring import score_table
 
@@ -35,6 +36,8 @@ LABELS_AGREEING = 0.999  # at least this share of the sample's rows must get the
 MEDIAN_DIFFERENCE = 1e-4  # and the median difference of probabilities, or relative difference of values, is below this
 COMPARED_ROWS = 20_000  # the first rows of the sample are compared, at most
 RULE = f"labels agree on at least {LABELS_AGREEING:.1%} of the rows and the median difference is below {MEDIAN_DIFFERENCE:g}"
+
+TIE = 1e-6  # two probabilities that are nearer than this are equal in float32
 
 _SERVE_MEND = "Use a scikit-learn estimator that skl2onnx converts, or save the model as ONNX."
 
@@ -63,6 +66,7 @@ class _Expected:
 
     labels: list[str] | list[float]
     probabilities: NDArray[np.float64] | None
+    is_regression: bool = False
 
 
 def convert(
@@ -86,7 +90,8 @@ def convert(
     names = _input_names(estimator, sample, label=label, ignore=ignore)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        expected = _ask(estimator, sample, names)
+        # A threshold may lie on a row's own value: on which side the row falls is then a matter of rounding, and either is the estimator's.
+        expected = (_ask(estimator, sample, names), _ask(estimator, _rounded(sample, names), names))
     refusals: list[GoldenloopError] = []
     # A column of truths is a category for most encoders, and a number for what computes with it.
     for truths_are in ("category", "number"):
@@ -238,7 +243,7 @@ def _ask(estimator: _Estimator, sample: pyarrow.Table, names: list[str]) -> _Exp
         raise RefusedError("the model gives several outputs a row", mend="Train one model for each output.")
     flat = labels.reshape(-1).tolist()
     if _task_of(estimator) == "regression":
-        return _Expected([float(value) for value in flat], None)
+        return _Expected([float(value) for value in flat], None, is_regression=True)
     return _Expected([as_text(value) for value in flat], probabilities)
 
 
@@ -556,11 +561,12 @@ def _write_and_measure(
     signature: Signature,
     estimator: _Estimator,
     sample: pyarrow.Table,
-    expected: _Expected,
+    expected: tuple[_Expected, ...],
     *,
     out: Path,
 ) -> Conversion:
-    """Write the served form, score the sample with it, and compare. A form that is not accepted is removed again."""
+    """Write the served form, score the sample with it, and compare it with what the estimator answers on the sample or on the sample as
+    float32, whichever is nearer. A form that is not accepted is removed again."""
     (out / GRAPH_FILE).write_bytes(graph.SerializeToString())
     (out / SIGNATURE_FILE).write_bytes(msgspec.json.encode(signature))
     try:
@@ -568,18 +574,7 @@ def _write_and_measure(
     except GoldenloopError as error:
         _remove(out)
         raise RefusedError(f"the converted {_called(estimator)} does not run: {error}", mend=_SERVE_MEND) from error
-    if signature.task == "regression":
-        values = np.array(expected.labels, dtype=np.float64)
-        spread = float(np.std(values)) or max(1.0, float(np.max(np.abs(values))))
-        differences = np.abs(np.array([answer[0] for answer in answers], dtype=np.float64) - values) / spread
-        agreeing = float(np.mean(differences < 1e-3))
-    else:
-        pairs = zip(expected.labels, answers, strict=True)
-        agreeing = float(np.mean([name == answer[0] for name, answer in pairs]))
-        differences = np.zeros(len(answers))
-        if expected.probabilities is not None:
-            shares = np.array([answer[1] for answer in answers], dtype=np.float64)
-            differences = np.max(np.abs(shares - expected.probabilities), axis=1)
+    agreeing, differences = max((_compare(one, answers) for one in expected), key=lambda found: found[0])
     largest, median = float(np.max(differences)), float(np.median(differences))
     accepted = agreeing >= LABELS_AGREEING and median < MEDIAN_DIFFERENCE  # a NaN is not below anything
     record = Conversion(
@@ -602,6 +597,36 @@ def _write_and_measure(
             mend=f"Accepted is a model whose {RULE}; gradient boosting and linear models convert exactly.",
         )
     return record
+
+
+def _compare(expected: _Expected, answers: tuple[Answer, ...]) -> tuple[float, NDArray[np.float64]]:
+    """Return the share of rows whose labels agree, and the difference of each row."""
+    if expected.is_regression:
+        values = np.array(expected.labels, dtype=np.float64)
+        spread = float(np.std(values)) or max(1.0, float(np.max(np.abs(values))))
+        distances = np.abs(np.array([answer[0] for answer in answers], dtype=np.float64) - values) / spread
+        return float(np.mean(distances < 1e-3)), distances
+    same = np.array([name == answer[0] for name, answer in zip(expected.labels, answers, strict=True)])
+    if expected.probabilities is None:
+        return float(np.mean(same)), np.zeros(len(answers))
+    shares = np.array([answer[1] for answer in answers], dtype=np.float64)
+    differences = np.max(np.abs(shares - expected.probabilities), axis=1)
+    # Of two classes that are equally probable either is right.
+    best = np.sort(expected.probabilities, axis=1)[:, -2:]
+    tied = (best[:, -1] - best[:, 0] < TIE) & (differences < TIE)
+    return float(np.mean(same | tied)), differences
+
+
+def _rounded(sample: pyarrow.Table, names: list[str]) -> pyarrow.Table:
+    """The sample with its fractions as a graph gets them: rounded to float32, in columns of the same type."""
+    import pyarrow
+
+    for name in names:
+        kind = sample.schema.field(name).type
+        if pyarrow.types.is_float64(kind):
+            column = sample.column(name).cast(pyarrow.float32(), safe=False).cast(kind)
+            sample = sample.set_column(sample.column_names.index(name), name, column)
+    return sample
 
 
 def _with_numbers(sample: pyarrow.Table, signature: Signature) -> pyarrow.Table:

@@ -103,6 +103,12 @@ def condition(kind: str, holds: bool | None, reason: str, message: str, *, at: s
     return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": at}
 
 
+def conditions_of(status: Json) -> list[JsonObject]:
+    """The conditions in a status, none where there is no status yet."""
+    found = status.get("conditions") if isinstance(status, dict) else None
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
 def set_condition(conditions: list[JsonObject], new: JsonObject) -> list[JsonObject]:
     """Replace the condition of the same type; the transition time stays where the status did not change."""
     result = []

@@ -99,9 +99,12 @@ class Database:
 
 def insert_ignoring(transaction: Transaction, table: Table) -> Insert:
     """An insert that does nothing where a row with the same key is there: its `rowcount` says which happened."""
+    made: Insert
     if transaction.dialect.name == "postgresql":
-        return postgresql.insert(table).on_conflict_do_nothing()
-    return sqlite.insert(table).on_conflict_do_nothing()
+        made = postgresql.insert(table).on_conflict_do_nothing()
+    else:
+        made = sqlite.insert(table).on_conflict_do_nothing()
+    return made.execution_options(preserve_rowcount=True)  # PostgreSQL's would be -1, whatever happened
 
 
 def upsert(transaction: Transaction, table: Table, values: dict[str, object]) -> None:

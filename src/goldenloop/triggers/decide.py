@@ -13,7 +13,6 @@ from typing import TypeAlias
 from goldenloop.core.clock import DAY
 from goldenloop.core.durations import format_duration
 
-
 LONGEST_BACK_OFF = 6  # the back-off doubles with every setback, so often at most
 
 
@@ -77,4 +76,4 @@ def decide(policy: Policy, situation: Situation, cause: str) -> Decision:
 
 def back_off(policy: Policy, setbacks: int) -> int:
     """How long the loop waits after so many causes in a row came to nothing."""
-    return policy.back_off_us * 2 ** min(max(0, setbacks - 1), LONGEST_BACK_OFF)
+    return policy.back_off_us << min(max(0, setbacks - 1), LONGEST_BACK_OFF)

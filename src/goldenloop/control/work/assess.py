@@ -23,11 +23,11 @@ from goldenloop.evaluation.gate import Evaluation, Evidence, Thresholds, judge
 from goldenloop.evaluation.slices import slices_of
 from goldenloop.features.schema import Schema, columns_for, event_times
 from goldenloop.monitors.reference import (
-    expected_loss,
     Kinds,
     Reference,
     Windows,
     answer_columns,
+    expected_loss,
     inherited_watch,
     losses_of,
     split_watch,

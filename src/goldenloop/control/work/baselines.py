@@ -1,7 +1,7 @@
 """What simpler policies would have reached on the same rows: never retraining, and retraining at every window.
 
-Both use the loop's own model: the first version as it is, and its estimator fitted anew on the loop's data window at each window's end, with
-the labels that were known then. Neither is gated, so every retraining takes the traffic at once.
+Both use the loop's own model: the first version as it is, and its estimator fitted anew on the loop's data window at each
+window's end, with the labels that were known then. Neither is gated, so every retraining takes the traffic at once.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -54,7 +55,7 @@ def explain(request: Explanation) -> Explained:
     classes = model.signature.classes
     place = classes.index(str(request.answer)) if str(request.answer) in classes else None
 
-    def score(rows: dict[str, NDArray[np.generic]]) -> NDArray[np.float64]:
+    def score(rows: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float64]:
         answers = model.predict(rows, len(next(iter(rows.values()))))
         if place is None:
             return np.array([float(value) for value, _ in answers])

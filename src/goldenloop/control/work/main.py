@@ -24,13 +24,13 @@ def _assess(folder: Path, request: bytes) -> msgspec.Struct:
     return assess(msgspec.json.decode(request, type=Assessment), folder)
 
 
-def _explain(folder: Path, request: bytes) -> msgspec.Struct:
+def _explain(_folder: Path, request: bytes) -> msgspec.Struct:
     from goldenloop.control.work.explain import Explanation, explain
 
     return explain(msgspec.json.decode(request, type=Explanation))
 
 
-def _baselines(folder: Path, request: bytes) -> msgspec.Struct:
+def _baselines(_folder: Path, request: bytes) -> msgspec.Struct:
     from goldenloop.control.work.baselines import Comparison, compare
 
     return compare(msgspec.json.decode(request, type=Comparison))
