@@ -18,10 +18,10 @@ $(STAMP): requirements/dev.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "There is no Python 3.11 or later here. Install one, or say which: make venv PYTHON=/path/to/python" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; \
 		echo "Python cannot make virtual environments. On Debian: apt-get install python3-venv" >&2; exit 1; }
-	@echo "installing into .venv; this takes about a minute the first time"
+	@echo "installing into .venv; this takes about a minute the first time" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv \
 		&& env -u PYTHONDONTWRITEBYTECODE $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -r requirements/dev.lock -e . \
-		|| { echo "uv did not do it; trying pip, which takes longer"; \
+		|| { echo "uv did not do it; trying pip, which takes longer" >&2; \
 		env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.lock -e .; }
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q src
 	@touch $@
@@ -30,7 +30,7 @@ system:
 	@scripts/install_debian.sh
 
 demo: venv  ## show the loop closing on real data; ARGS="--exit" stops everything at the end
-	$(BIN)/goldenloop demo $(ARGS)
+	@$(BIN)/goldenloop demo $(ARGS)
 
 test: venv system lint pytest  ## everything that must pass before a change goes in
 

@@ -23,7 +23,7 @@ from sqlalchemy import Connection, event, select, update
 
 from goldenloop.control.memory import RolloutMemory
 from goldenloop.control.progress import ROLLOUT
-from goldenloop.control.replaying import InProcessRouter, Journal, Replayed, ReplayedRow, ReplayRow, ReplayWorld
+from goldenloop.control.replaying import InProcessRouter, Journal, Replayed, ReplayRow, ReplayWorld
 from goldenloop.control.ring import Ring
 from goldenloop.control.view import LOOP, LoopView
 from goldenloop.control.work.assess import Assessed, Assessment
@@ -50,7 +50,16 @@ from goldenloop.standards.tabular import Batch, Layout
 from goldenloop.store import memories, resources
 from goldenloop.store.artifacts import Artifacts
 from goldenloop.store.database import Database, sqlite_url
-from goldenloop.store.tables import artifact_tasks, artifacts, decisions, evaluations, measurements, runs, tasks, timeline
+from goldenloop.store.tables import (
+    artifact_tasks,
+    artifacts,
+    decisions,
+    evaluations,
+    measurements,
+    runs,
+    tasks,
+    timeline,
+)
 from goldenloop.store.tables import versions as version_table
 
 ORIGIN_US = 1_000 * HOUR
@@ -266,7 +275,14 @@ class RuleRuns:
         address = self._kept.put_bytes(msgspec.json.encode(msgspec.structs.replace(rule, trained_in=regime)))
         task, port = _model_port()
         record = artifact_record(MODEL, "model", address, {}, now_us=now_us)
-        row = {"id": uuid7(), "run_id": run, "name": task, "component": "train", "state": "SUCCEEDED", "finished_us": now_us}
+        row = {
+            "id": uuid7(),
+            "run_id": run,
+            "name": task,
+            "component": "train",
+            "state": "SUCCEEDED",
+            "finished_us": now_us,
+        }
         link = {"task_id": row["id"], "direction": "OUTPUT", "port": port, "artifact_id": record["id"]}
         with self._database.write() as transaction:
             transaction.execute(tasks.insert().values(**row))
@@ -292,9 +308,7 @@ class RuleJobs:
         folder = self.folder(key)
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            made = (
-                self._prepare(request, folder) if isinstance(request, Preparation) else self._assess(request, folder)
-            )
+            made = self._prepare(request, folder) if isinstance(request, Preparation) else self._assess(request, folder)
         except GoldenloopError as error:
             return error
         return msgspec.Raw(msgspec.json.encode(made))
@@ -427,7 +441,7 @@ class Simulation:
 
     def _go_live(self, rows: list[ReplayRow]) -> None:
         due: list[tuple[int, str, str]] = []
-        look_every_us = 5 * MINUTE
+        look_every_us = 15 * MINUTE
         look_us = 0
         for row in rows:
             self.clock.advance(max(0, row.event_us - self.clock.now_us()))

@@ -88,7 +88,7 @@ class TestObjectStore(ArtifactsConformance):
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
         s3fs.S3FileSystem.clear_instance_cache()
         try:
-            with pytest.raises(UnavailableError, match="127.0.0.1:9") as caught:
+            with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:9") as caught:
                 Artifacts(location, cache=tmp_path / "cache")
         finally:
             s3fs.S3FileSystem.clear_instance_cache()

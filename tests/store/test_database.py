@@ -39,7 +39,7 @@ class TestSqlite(StoreConformance):
                 for number in range(1_000):
                     create(transaction, f"loop-{number}")
 
-        with pytest.raises(UnavailableError, match="full.*Free some room"):
+        with pytest.raises(UnavailableError, match=r"full.*Free some room"):
             fill()
         with database.read() as transaction:
             assert transaction.exec_driver_sql("SELECT count(*) FROM resources").scalar() == 0
@@ -47,7 +47,7 @@ class TestSqlite(StoreConformance):
 
     def test_a_file_that_is_no_database_is_explained(self, tmp_path: Path) -> None:
         (tmp_path / "state.db").write_bytes(b"this is not a database, and long enough to be looked at" * 100)
-        with pytest.raises(UnavailableError, match="not a database.*Put a copy"):
+        with pytest.raises(UnavailableError, match=r"not a database.*Put a copy"):
             Database(sqlite_url(tmp_path / "state.db")).migrate()
 
     def test_a_folder_that_is_not_there_is_explained(self, tmp_path: Path) -> None:

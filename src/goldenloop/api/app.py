@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -71,10 +72,19 @@ class LocalOnly:
 
 def _refusal(scope: Scope) -> str:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    host = urlsplit(f"//{headers.get('host', 'localhost')}").hostname
+    given, origin = headers.get("host", "localhost"), headers.get("origin")
+    host = _part(f"//{given}", "hostname")
     if host not in _LOCAL_HOSTS:
-        return f"the host {host!r} is not this machine; call 127.0.0.1"
-    origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        return f"the host {given!r} is not this machine; call 127.0.0.1"
+    if origin is not None and _part(origin, "netloc") != given:
         return f"requests from {origin} are not taken"
     return ""
+
+
+def _part(address: str, name: Literal["hostname", "netloc"]) -> str | None:
+    """A part of an address, None where it is not one."""
+    try:
+        parts = urlsplit(address)
+        return parts.hostname if name == "hostname" else parts.netloc
+    except ValueError:
+        return None

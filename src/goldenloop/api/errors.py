@@ -28,6 +28,9 @@ STATUS: tuple[tuple[type[GoldenloopError], int, str], ...] = (
     (GoldenloopError, 500, "InternalError"),
 )
 
+# What Kubernetes calls the refusals that come before any code of ours.
+_HTTP_REASONS = {404: "NotFound", 405: "MethodNotAllowed"}
+
 _log = logging.getLogger(__name__)
 
 
@@ -43,7 +46,9 @@ async def answer_error(_request: Request, error: Exception) -> JSONResponse:
         headers = {"Retry-After": "1"} if code == 503 else None
         return JSONResponse(status_object(code, reason, str(error)), status_code=code, headers=headers)
     if isinstance(error, HTTPException):
-        return JSONResponse(status_object(error.status_code, "Error", str(error.detail)), status_code=error.status_code)
+        reason = _HTTP_REASONS.get(error.status_code, "BadRequest")
+        body = status_object(error.status_code, reason, str(error.detail))
+        return JSONResponse(body, status_code=error.status_code, headers=error.headers)
     _log.exception("a request failed", exc_info=error)
     body = status_object(500, "InternalError", "an error of the platform; its log says more")
     return JSONResponse(body, status_code=500)

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from goldenloop import __version__
 from goldenloop.api import queries
-from goldenloop.api.resources import read_json
+from goldenloop.api.resources import read_json, whole_number
 from goldenloop.control import byhand
 from goldenloop.control.platform import Platform
 from goldenloop.control.tracing import trace_prediction
@@ -98,12 +98,12 @@ class PlatformRoutes:
 
     async def _timeline(self, request: Request) -> Response:
         namespace, name = request.path_params["namespace"], request.path_params["name"]
-        after = _number(request, "after", 0)
+        after = whole_number(request, "after", 0)
         return _json({"items": list(await run_in_threadpool(self._lines, namespace, name, after))})
 
     async def _events(self, request: Request) -> Response:
         namespace, name = request.path_params["namespace"], request.path_params["name"]
-        after = _number(request, "after", int(request.headers.get("last-event-id", "0") or 0))
+        after = _position(request)
 
         async def follow() -> AsyncIterator[bytes]:
             position = after
@@ -171,7 +171,7 @@ class PlatformRoutes:
 
     async def _trace(self, request: Request) -> Response:
         identity = request.path_params["identity"]
-        row = _number(request, "row", 0)
+        row = whole_number(request, "row", 0)
         explain = request.query_params.get("explain", "true") != "false"
         platform = self._platform
 
@@ -227,7 +227,7 @@ def _json(content: JsonObject) -> Response:
 
 
 async def _optional_body(request: Request) -> JsonObject:
-    if request.headers.get("content-length", "0") == "0":
+    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
         return {}
     body = await read_json(request)
     if not isinstance(body, dict):
@@ -235,10 +235,7 @@ async def _optional_body(request: Request) -> JsonObject:
     return body
 
 
-def _number(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not text.isdigit():
-        raise InvalidSpecError(f"{text!r} is not a number", where=name)
-    return int(text)
+def _position(request: Request) -> int:
+    """From where a reader goes on: what it says, else the last event that its browser saw."""
+    seen = request.headers.get("last-event-id", "")
+    return whole_number(request, "after", int(seen) if seen.isascii() and seen.isdecimal() and len(seen) < 19 else 0)

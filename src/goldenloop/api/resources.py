@@ -25,6 +25,7 @@ BODY_LIMIT = 4 << 20
 _WATCH_POLL_SECONDS = 0.2
 _WATCH_SECONDS = 300.0
 _LIST_LIMIT = 5_000
+_LARGEST_NUMBER = 2**63 - 1  # what a database keeps
 
 
 class ResourceRoutes:
@@ -192,22 +193,21 @@ class ResourceRoutes:
         with self._changing() as transaction:
             current = resources.get(transaction, kind, namespace, name)
             wanted = document.get("status", {})
+            if not isinstance(wanted, dict):
+                raise InvalidSpecError("status is not a mapping", where="status", mend="Give status: {…}.")
             status = merge_patch(current.get("status", {}), wanted) if is_patch else wanted
-            if not isinstance(status, dict):
-                raise InvalidSpecError("status is not a mapping", where="status")
-            return resources.set_status(transaction, kind, namespace, name, status)
+            assert isinstance(status, dict)
+            given = document.get("metadata")
+            read_at = given.get("resourceVersion") if isinstance(given, dict) else None
+            return resources.set_status(transaction, kind, namespace, name, status, read_at=read_at)
 
     def _changing(self) -> _Changing:
         return _Changing(self._platform)
 
     def _watch(self, kind: Kind, namespace: str | None, request: Request) -> Response:
-        given = request.query_params.get("resourceVersion", "0")
-        if not given.isdigit():
-            raise InvalidSpecError(
-                f"{given!r} is not a resourceVersion", where="resourceVersion", mend="Give one that a list returned."
-            )
-        seconds = min(float(request.query_params.get("timeoutSeconds", _WATCH_SECONDS)), _WATCH_SECONDS)
-        return StreamingResponse(self._follow(kind, namespace, int(given), seconds), media_type="application/json")
+        sequence = whole_number(request, "resourceVersion", mend="Give one that a list returned.")
+        seconds = min(whole_number(request, "timeoutSeconds", int(_WATCH_SECONDS)), _WATCH_SECONDS)
+        return StreamingResponse(self._follow(kind, namespace, sequence, seconds), media_type="application/json")
 
     async def _follow(self, kind: Kind, namespace: str | None, sequence: int, seconds: float) -> AsyncIterator[bytes]:
         end = time.monotonic() + seconds
@@ -259,6 +259,16 @@ class _Changing:
         finally:
             self._platform.world.lock.release()
             self._platform.wake()
+
+
+def whole_number(request: Request, name: str, default: int = 0, *, mend: str = "Give a whole number.") -> int:
+    """A number in the query, from 0 on. Raises InvalidSpecError."""
+    text = request.query_params.get(name, "")
+    if text == "":
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= _LARGEST_NUMBER):
+        raise InvalidSpecError(f"{text!r} is not a number", where=name, mend=mend)
+    return int(text)
 
 
 async def read_json(request: Request) -> object:

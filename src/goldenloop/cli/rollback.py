@@ -11,7 +11,7 @@ from goldenloop.control.offline import roll_back_offline
 from goldenloop.core.errors import NotFoundError, UnavailableError
 from goldenloop.core.json import JsonObject
 
-_PATIENCE_SECONDS = 0.5
+_PATIENCE_SECONDS = 0.3  # with the time that workers take to see the new table, less than a second
 
 
 def roll_back(home: Path, loop: str, *, namespace: str, reason: str) -> JsonObject:

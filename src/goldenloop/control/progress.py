@@ -183,7 +183,15 @@ class RolloutProgress:
 
 def set_back(memory: LoopMemory, why: str, event_us: int) -> LoopMemory:
     """The loop after a run that came to nothing."""
-    return msgspec.structs.replace(memory, failed=why, refused_us=event_us, setbacks=memory.setbacks + 1)
+    # A cause that came meanwhile is not acted on as it stands: after the back-off it counts if the loss is still high.
+    return msgspec.structs.replace(
+        memory,
+        failed=why,
+        refused_us=event_us,
+        setbacks=memory.setbacks + 1,
+        alarm=None,
+        unmet=memory.alarm if memory.alarm is not None else memory.unmet,
+    )
 
 
 def welcome(transaction: Transaction, world: World, champion: ModelVersion) -> None:

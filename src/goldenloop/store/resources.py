@@ -49,6 +49,7 @@ def create(transaction: Transaction, kind: Kind, namespace: str, document: JsonO
         raise ConflictError(
             f"{kind.kind} {name!r} is there already", where=namespace, mend="Use apply to change it, or another name."
         )
+    _check_references(transaction, metadata)
     complete: JsonObject = {
         "apiVersion": kind.api_version,
         "kind": kind.kind,
@@ -116,6 +117,8 @@ def replace(
     }
     if "ownerReferences" in metadata_of(current):
         metadata_of(renewed)["ownerReferences"] = metadata_of(current)["ownerReferences"]
+    else:
+        _check_references(transaction, metadata)
     if renewed["spec"] != current["spec"]:
         metadata_of(renewed)["generation"] = _number(metadata_of(current)["generation"]) + 1
     return current if renewed == current else _store(transaction, kind, "MODIFIED", renewed, is_new=False)
@@ -270,6 +273,19 @@ def _check_owner(current: JsonObject, by: str) -> None:
         raise RefusedError(
             f"{current['kind']} {metadata_of(current)['name']!r} belongs to {owner.get('kind')} {owner.get('name')!r}",
             mend=f"Change the {owner.get('kind')}: it writes this.",
+        )
+
+
+def _check_references(transaction: Transaction, metadata: JsonObject) -> None:
+    """An owner has to be there: nobody could change or delete what belongs to one that is not."""
+    references = metadata.get("ownerReferences")
+    if references is None or references == []:
+        return
+    owner = references[0] if isinstance(references, list) else None
+    uid = owner.get("uid") if isinstance(owner, dict) else None
+    if not isinstance(uid, str) or transaction.scalar(select(resources.c.uid).where(resources.c.uid == uid)) is None:
+        raise InvalidSpecError(
+            "there is no such owner", where="metadata.ownerReferences", mend="Leave it out, or give its uid."
         )
 
 

@@ -8,6 +8,7 @@ class TestMine(StoreConformance):
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 
@@ -16,12 +17,12 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import func, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from goldenloop.core.clock import SECOND
-from goldenloop.core.errors import ConflictError, InvalidSpecError, NotFoundError, RefusedError, UnavailableError
+from goldenloop.core.errors import ConflictError, InvalidSpecError, NotFoundError, RefusedError
 from goldenloop.core.ids import uuid7
-from goldenloop.core.json import JsonObject
+from goldenloop.core.json import Json, JsonObject
 from goldenloop.core.phases import VERSION_TRANSITIONS, Verdict, VersionState
 from goldenloop.core.signatures import Column, Signature
 from goldenloop.lineage import timeline
@@ -52,7 +53,7 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
 
 
-def document_of(name: str, spec: JsonObject | None = None, **extra: object) -> JsonObject:
+def document_of(name: str, spec: JsonObject | None = None, **extra: Json) -> JsonObject:
     """A resource as a person would write it, less apiVersion and kind."""
     return {"metadata": {"name": name, **extra}, "spec": spec if spec is not None else {"data": {"source": "rows.csv"}}}
 
@@ -172,10 +173,9 @@ class StoreConformance:
             assert resources.find(transaction, LOOP, "default", "loan") is None
 
     def test_a_read_keeps_nothing(self, database: Database) -> None:
-        with pytest.raises(Exception, match="read") as caught, database.read() as transaction:
+        # A database may refuse to write there, or forget what was written.
+        with contextlib.suppress(DBAPIError), database.read() as transaction:
             create(transaction, "loan")
-            raise UnavailableError("a database that lets a read write must forget what it wrote when the read ends")
-        assert caught.value is not None
         with database.read() as transaction:
             assert resources.find(transaction, LOOP, "default", "loan") is None
 
@@ -363,12 +363,13 @@ class StoreConformance:
     def test_what_is_not_there_is_not_found(self, database: Database) -> None:
         with database.write() as transaction:
             assert resources.find(transaction, LOOP, "default", "loan") is None
-            for act in (
+            acts: tuple[Callable[[], object], ...] = (
                 lambda: resources.get(transaction, LOOP, "default", "loan"),
                 lambda: resources.replace(transaction, LOOP, "default", "loan", document_of("loan")),
                 lambda: resources.set_status(transaction, LOOP, "default", "loan", {}),
                 lambda: resources.remove(transaction, LOOP, "default", "loan"),
-            ):
+            )
+            for act in acts:
                 with pytest.raises(NotFoundError, match="no Loop 'loan'"):
                     act()
 
@@ -476,12 +477,13 @@ class StoreConformance:
             loop = create(transaction, "loan")
             owner = str(metadata_of(loop)["uid"])
             mine = create(transaction, "loan", MONITOR, owner=loop)
-            for act in (
+            acts: tuple[Callable[[], object], ...] = (
                 lambda: resources.replace(transaction, MONITOR, "default", "loan", changed),
                 lambda: resources.replace(transaction, MONITOR, "default", "loan", changed, by=uuid7()),
                 lambda: resources.remove(transaction, MONITOR, "default", "loan"),
-            ):
-                with pytest.raises(RefusedError, match="belongs to Loop 'loan'.*Change the Loop"):
+            )
+            for act in acts:
+                with pytest.raises(RefusedError, match=r"belongs to Loop 'loan'.*Change the Loop"):
                     act()
             assert resources.get(transaction, MONITOR, "default", "loan") == mine
             written = resources.replace(transaction, MONITOR, "default", "loan", changed, by=owner)
@@ -490,6 +492,17 @@ class StoreConformance:
             resources.set_status(transaction, MONITOR, "default", "loan", {"window": 3})
             resources.remove(transaction, MONITOR, "default", "loan", by=owner)
             assert resources.find(transaction, MONITOR, "default", "loan") is None
+
+    @pytest.mark.parametrize("references", [[{"uid": "nobody"}], [{}], "loan", ["loan"], [{"uid": 1}]])
+    def test_an_owner_has_to_be_there(self, database: Database, references: Json) -> None:
+        document = document_of("orphan", ownerReferences=references)
+        with database.write() as transaction:
+            create(transaction, "grown")
+            with pytest.raises(InvalidSpecError, match="no such owner") as caught:
+                resources.create(transaction, LOOP, "default", document, now_us=NOW_US)
+            assert caught.value.where == "metadata.ownerReferences"
+            with pytest.raises(InvalidSpecError, match="no such owner"):
+                resources.replace(transaction, LOOP, "default", "grown", document)
 
     # what watchers follow
 
@@ -649,8 +662,8 @@ class StoreConformance:
         with database.write() as transaction:
             first = versions.register(transaction, new_version(), now_us=NOW_US)
             golden = versions.make_golden(transaction, versions.move(transaction, first, VersionState.BLESSED))
-        with pytest.raises(ConflictError, match="cannot become Golden"), database.write() as transaction:
             second = versions.register(transaction, new_version(), now_us=NOW_US)
+        with database.write() as transaction, pytest.raises(ConflictError, match="cannot become Golden"):
             versions.make_golden(transaction, second)
         with database.read() as transaction:
             assert versions.golden(transaction, "default", "loan") == golden, "the champion stays"
