@@ -198,8 +198,16 @@ def _worker(home: Home, listener: socket.socket, number: int) -> Child:
         str(home.work / "metrics"),
     )
     single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+    def forget(pid: int) -> None:
+        from prometheus_client.multiprocess import mark_process_dead
+
+        mark_process_dead(pid, path=str(home.work / "metrics"))  # type: ignore[no-untyped-call]
+
     # Without its supervisor it still finishes what it has.
-    return Child(name, command, (descriptor,), home.logs / f"{name}.log", single, orphaned_by=signal.SIGTERM)
+    return Child(
+        name, command, (descriptor,), home.logs / f"{name}.log", single, on_end=forget, orphaned_by=signal.SIGTERM
+    )
 
 
 def _url(host: str, listener: socket.socket) -> str:

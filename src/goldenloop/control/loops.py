@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from goldenloop.control.memory import LoopMemory, RolloutMemory
+from goldenloop.control.objectives import SLO, show_objectives, slo_name
 from goldenloop.control.progress import MEMORY, ROLLOUT
 from goldenloop.control.runs import ask_for_run, under_way
 from goldenloop.control.view import LOOP, LoopView
@@ -19,6 +20,12 @@ from goldenloop.standards.loop import MonitorSpec, NamedMonitor, TriggerSpec
 from goldenloop.store import memories, resources
 from goldenloop.store.database import Transaction
 
+_WATCHES = {
+    "drift": "every input against the reference windows",
+    "predictionDrift": "classes and confidence, or values, of the answers",
+    "performance": "the loss against what a fresh model is expected to lose; only this retrains",
+    "service": "failures and latency",
+}
 AUTO_MONITORS = (
     NamedMonitor(type="drift"),
     NamedMonitor(type="predictionDrift"),
@@ -47,6 +54,7 @@ def establish(transaction: Transaction, view: LoopView, clock: Clock) -> None:
             )
         elif present["spec"] != spec:
             resources.replace(transaction, kind, view.namespace, name, wanted, by=view.uid)
+    _drop_objectives(transaction, view)
     if golden is None:
         now_us = clock.now_us()
         ask_for_run(
@@ -58,6 +66,30 @@ def establish(transaction: Transaction, view: LoopView, clock: Clock) -> None:
             event_us=now_us,
             now_us=now_us,
         )
+
+
+def mark_strangers(transaction: Transaction, clock: Clock) -> None:
+    """Say on resources that no loop wrote that nothing acts on them yet; silence would look like success."""
+    at = to_text(clock.now_us())
+    for kind in kubernetes.KINDS:
+        if kind == LOOP:
+            continue
+        for document in resources.listing(transaction, kind):
+            metadata = resources.metadata_of(document)
+            if metadata.get("ownerReferences") or document.get("status"):
+                continue
+            message = f"a {kind.kind} is acted on only where a Loop wrote it, as yet; write it into a Loop"
+            state: JsonObject = {"conditions": [condition("Ready", False, "NotActedOn", message, at=at)]}
+            resources.set_status(transaction, kind, str(metadata["namespace"]), str(metadata["name"]), state)
+
+
+def _drop_objectives(transaction: Transaction, view: LoopView) -> None:
+    """Delete the SLOs of objectives that the spec no longer has."""
+    wanted = {slo_name(view, index, objective) for index, objective in enumerate(view.spec.objectives)}
+    for document in resources.listing(transaction, SLO, view.namespace):
+        name = str(resources.metadata_of(document)["name"])
+        if name not in wanted and _owned_by(document, view):
+            resources.remove(transaction, SLO, view.namespace, name, by=view.uid)
 
 
 def show(transaction: Transaction, view: LoopView, clock: Clock, failures: dict[str, str]) -> None:
@@ -93,11 +125,18 @@ def show(transaction: Transaction, view: LoopView, clock: Clock, failures: dict[
         "busyWith": busy,
         "observedGeneration": view.generation,
         "choices": {} if memory is None else msgspec.to_builtins(memory.choices),
-        "monitors": {each.type: "chosen by auto" for each in AUTO_MONITORS} if view.spec.monitors == "auto" else {},
+        "monitors": _monitors_shown(view),
         "conditions": list(conditions),
     }
     resources.set_status(transaction, LOOP, view.namespace, view.name, status)
     _show_service(transaction, view, golden, at)
+    show_objectives(transaction, view, now_us=None if memory is None else memory.tick_us, at=at)
+
+
+def _monitors_shown(view: LoopView) -> JsonObject:
+    """What is watched, and why."""
+    is_auto = not isinstance(view.spec.monitors, tuple)
+    return {kind: {"value": _WATCHES[kind], "why": "auto" if is_auto else "given"} for kind in view.monitors}
 
 
 def _conditions(
@@ -168,8 +207,7 @@ def _owned(view: LoopView, golden: ModelVersion | None) -> list[tuple[str, str, 
         ("triggers", view.name, msgspec.to_builtins(TriggerSpec(loop=view.name, retrain=spec.retrain))),
     ]
     for index, objective in enumerate(spec.objectives):
-        name = f"{view.name}-{objective.indicator.replace('_', '-').lower()}-{index}"
-        owned.append(("slos", name, openslo.from_objective(view.name, objective)))
+        owned.append(("slos", slo_name(view, index, objective), openslo.from_objective(view.name, objective)))
     return owned
 
 

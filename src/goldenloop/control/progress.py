@@ -64,7 +64,6 @@ def begin(
             "challenger": challenger.name,
             "policy": msgspec.to_builtins(policy),
             "alpha": alpha,
-            "feedback": view.spec.labels.feedback,
             "started": to_text(story.event_us),
         },
     }

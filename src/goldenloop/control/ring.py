@@ -10,7 +10,7 @@ import logging
 
 import msgspec
 
-from goldenloop.control.loops import establish, show
+from goldenloop.control.loops import establish, mark_strangers, show
 from goldenloop.control.memory import LoopMemory, RolloutMemory
 from goldenloop.control.progress import MEMORY, ROLLOUT, RolloutProgress, next_check
 from goldenloop.control.publication import BEFORE_ALL_TIME, service_of, table_of
@@ -43,7 +43,7 @@ class Ring:
         self._world = world
         self._table = table
         self._errors: dict[str, str] = {}
-        self._looked: dict[tuple[str, str], tuple[object, int]] = {}
+        self._looked: dict[str, tuple[object, int]] = {}
 
     @property
     def table(self) -> RoutingTable:
@@ -53,6 +53,9 @@ class Ring:
     def advance(self) -> bool:
         """Look once at everything; whether something moved. Raises UnavailableError where the store does not answer."""
         moved = self._world.runs.advance()
+        if self._clock_has_moved("strangers"):
+            with self._world.database.write() as transaction:
+                mark_strangers(transaction, self._world.clock)
         with self._world.database.read() as transaction:
             documents = resources.listing(transaction, LOOP)
         views = [LoopView.of(document) for document in documents]
@@ -203,11 +206,18 @@ class Ring:
 
     def _is_due(self, what: str, view: LoopView, state: object) -> bool:
         """Whether to look again at what seldom changes: at once when its state is another one, else once a second."""
+        return self._due(f"{what} {view.uid}", state)
+
+    def _clock_has_moved(self, what: str) -> bool:
+        """Whether a second has passed since this was looked at."""
+        return self._due(what, None)
+
+    def _due(self, key: str, state: object) -> bool:
         now_us = self._world.clock.now_us()
-        known, at_us = self._looked.get((what, view.uid), (None, 0))
-        if known == state and 0 <= now_us - at_us < SECOND:
+        looked = self._looked.get(key)
+        if looked is not None and looked[0] == state and 0 <= now_us - looked[1] < SECOND:
             return False
-        self._looked[what, view.uid] = (state, now_us)
+        self._looked[key] = (state, now_us)
         return True
 
     def _last_known(self, view: LoopView) -> Service | None:

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class Child:
     descriptors: tuple[int, ...]
     log: Path
     environment: dict[str, str] = field(default_factory=dict)
+    on_end: Callable[[int], None] = lambda _pid: None  # called with the id of a process that has ended
     orphaned_by: signal.Signals = signal.SIGKILL  # what it gets when the supervisor is gone without having ended it
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
@@ -81,6 +83,7 @@ def bind(host: str, port: int, flag: str) -> socket.socket:
             where=flag,
             mend=f"Give another one, or {flag} 0 for any that is free.",
         ) from error
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections inherit it
     listener.listen(_BACKLOG)
     listener.set_inheritable(True)
     return listener
@@ -115,6 +118,7 @@ class Supervisor:
                 child.failures += 1
                 child.not_before = now + pause
                 self._note(f"{child.name} ended with {child.process.returncode}; it starts again in {pause:g} s")
+                child.on_end(child.process.pid)
                 child.process = None
             if child.process is None and now >= child.not_before:
                 child.start()

@@ -128,23 +128,35 @@ class Ticks:
     ) -> MonitorMemory:
         write = _Measurements(transaction, self._view, champion.name, index, span, facts.rows)
         drift, answers = monitors.drift, monitors.answers
-        if facts.score is None:
+        watched = self._view.monitors
+        if "drift" not in watched:
+            pass
+        elif facts.score is None:
             write.add("drift", "statistic", None, None, Verdict.INCONCLUSIVE, note=facts.note)
         else:
             judged, drift = drift.judge(facts.score)
             write.judged("drift", judged)
-            leading = sorted(facts.columns.items(), key=lambda item: -item[1])
+            named = watched["drift"] or tuple(facts.columns)
+            leading = sorted(
+                ((name, facts.columns[name]) for name in named if name in facts.columns), key=lambda item: -item[1]
+            )
             for feature, score in leading:
                 write.add("drift", "score", score, None, Verdict.PASS, feature=feature)
             self._tell_judgement(
                 story, "drift", "the data", index, judged, [name for name, _ in leading[:NAMED_FEATURES]]
             )
-        for feature, share in facts.missing.items():
+        for feature, share in facts.missing.items() if "drift" in watched else ():
             write.add("drift", "missing", share, None, Verdict.PASS, feature=feature)
-        if facts.answer_score is not None:
+        if facts.answer_score is not None and "predictionDrift" in watched:
             judged, answers = answers.judge(facts.answer_score)
             write.judged("predictionDrift", judged)
             self._tell_judgement(story, "predictionDrift", "the answers", index, judged, [])
+        if "service" in watched:
+            self._measure_service(write, facts)
+        write.keep()
+        return msgspec.structs.replace(monitors, drift=drift, answers=answers)
+
+    def _measure_service(self, write: _Measurements, facts: WindowFacts) -> None:
         failed = facts.failed / facts.rows if facts.rows else None
         write.add("service", "failed_share", failed, None, Verdict.PASS if facts.rows else Verdict.INCONCLUSIVE)
         write.add(
@@ -154,8 +166,6 @@ class Ticks:
             None,
             Verdict.PASS if facts.rows else Verdict.INCONCLUSIVE,
         )
-        write.keep()
-        return msgspec.structs.replace(monitors, drift=drift, answers=answers)
 
     def _judge_windows(
         self,
@@ -192,6 +202,8 @@ class Ticks:
         facts: QualityFacts,
         tick_us: int,
     ) -> MonitorMemory:
+        if "performance" not in self._view.monitors:
+            return monitors
         write = _Measurements(transaction, self._view, champion.name, index, span, facts.labelled)
         if facts.residual is None:
             note = f"{facts.labelled} of {facts.rows} rows have a label"
@@ -298,6 +310,7 @@ class Ticks:
             fired_us=memory.fired_us,
             refused_us=memory.refused_us,
             setbacks=memory.setbacks,
+            suspended=view.spec.retrain.suspend,
         )
         decision = triggers.decide(view.trigger_policy(window_length_us(size)), situation, alarm.text)
         fired = isinstance(decision, triggers.Fire)
@@ -408,4 +421,5 @@ class _Measurements:
 
     def keep(self) -> None:
         """Write what was added."""
-        self._transaction.execute(insert(measurements), self._rows)
+        if self._rows:
+            self._transaction.execute(insert(measurements), self._rows)

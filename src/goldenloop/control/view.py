@@ -15,6 +15,7 @@ from goldenloop.store.resources import metadata_of
 from goldenloop.triggers.decide import Policy
 
 LOOP = kubernetes.kind_named("loops")
+MONITOR_TYPES = ("drift", "predictionDrift", "performance", "service")
 CHECKS_PER_WINDOW = 4  # how often a rollout looks at its evidence
 
 
@@ -40,6 +41,14 @@ class LoopView:
             generation=int(str(metadata["generation"])),
             spec=convert(document["spec"], LoopSpec, where="spec"),
         )
+
+    @property
+    def monitors(self) -> dict[str, tuple[str, ...]]:
+        """What is watched, and for drift the columns that count; none named are all. `auto` watches everything there is."""
+        chosen = self.spec.monitors
+        if not isinstance(chosen, tuple):
+            return dict.fromkeys(MONITOR_TYPES, ())
+        return {monitor.type: monitor.features for monitor in chosen}
 
     @property
     def label_delay_us(self) -> int:

@@ -19,8 +19,8 @@ class _Sequence:
         self._lock = threading.Lock()
         self._last = 0
 
-    def next(self, millisecond: int) -> int:
-        candidate = (millisecond << 12) | (int.from_bytes(os.urandom(2)) & 0x3FF)
+    def next(self, millisecond: int, noise: int) -> int:
+        candidate = (millisecond << 12) | (noise & 0x3FF)
         with self._lock:
             self._last = max(candidate, self._last + 1)
             return self._last
@@ -38,8 +38,9 @@ def uuid7(millisecond: int | None = None) -> str:
     >>> first < second, len(first), first[14]
     (True, 36, '7')
     """
-    stamp = _sequence.next(time.time_ns() // 1_000_000 if millisecond is None else millisecond)
-    tail = (int.from_bytes(os.urandom(8)) & 0x3FFFFFFFFFFFFFFF) | 0x8000000000000000
+    noise = int.from_bytes(os.urandom(10))
+    stamp = _sequence.next(time.time_ns() // 1_000_000 if millisecond is None else millisecond, noise >> 64)
+    tail = (noise & 0x3FFFFFFFFFFFFFFF) | 0x8000000000000000
     value = f"{stamp >> 12:012x}7{stamp & 0xFFF:03x}{tail:016x}"
     return f"{value[:8]}-{value[8:12]}-{value[12:16]}-{value[16:20]}-{value[20:]}"
 

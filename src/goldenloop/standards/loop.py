@@ -81,6 +81,7 @@ class Retrain(_Spec, frozen=True, kw_only=True):
     cooldown: str = "1h"
     max_runs_per_day: Positive = 4
     min_new_labels: NonNegative = 500
+    suspend: bool = False  # causes are noted, and nothing is started
 
 
 class RolloutPolicy(_Spec, frozen=True, kw_only=True):
@@ -139,7 +140,6 @@ class TriggerSpec(_Spec, frozen=True, kw_only=True):
 
     loop: str
     retrain: Retrain = Retrain()
-    suspend: bool = False
 
 
 class RolloutSpec(_Spec, frozen=True, kw_only=True):
@@ -150,9 +150,7 @@ class RolloutSpec(_Spec, frozen=True, kw_only=True):
     challenger: str
     policy: RolloutPolicy = RolloutPolicy()
     alpha: Annotated[float, Meta(gt=0, lt=1)]  # this rollout's part of the loop's alpha
-    feedback: bool = False
     started: str  # event time
-    abort: bool = False  # a person wants it rolled back
 
 
 def check_loop(spec: LoopSpec) -> None:
@@ -165,6 +163,12 @@ def check_loop(spec: LoopSpec) -> None:
     if isinstance(spec.windows.size, str) and spec.windows.size != "auto":
         _positive(spec.windows.size, "spec.windows.size")
     steps = spec.rollout.canary
+    if spec.labels.feedback:
+        raise InvalidSpecError(
+            "a loop whose predictions change what happens needs an unpaired test, which is not there yet",
+            where="spec.labels.feedback",
+            mend="Leave it out where the label does not depend on the answer.",
+        )
     if any(later <= earlier for earlier, later in pairwise(steps)):
         raise InvalidSpecError(
             "the steps do not rise",

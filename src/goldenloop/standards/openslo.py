@@ -15,6 +15,7 @@ from goldenloop.standards.loop import Objective, parse_target
 
 GROUP = "openslo"
 VERSION = "v1"
+WINDOWS_TO_MEET = 0.95  # share of windows that must meet an objective of a Loop
 
 
 class TimeWindow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -59,6 +60,6 @@ def from_objective(loop: str, objective: Objective) -> JsonObject:
                 }
             },
         },
-        "objectives": [{"op": "gte" if operator == ">=" else "lte", "value": value, "target": 0.95}],
+        "objectives": [{"op": "gte" if operator == ">=" else "lte", "value": value, "target": WINDOWS_TO_MEET}],
         "timeWindow": [{"duration": objective.window, "isRolling": True}],
     }

@@ -26,6 +26,11 @@ from goldenloop.monitors.windows import WindowSize, choose_size
 
 EVALUATION_SHARE = 0.2  # of the window, the latest part
 FEWEST_ROWS = 40
+# What production measures of each task once labels are there; the first is the usual one.
+METRICS: dict[Task, tuple[str, ...]] = {
+    "classification": ("accuracy", "macro_f1"),
+    "regression": ("mae", "rmse", "r2"),
+}
 _SEED = 7  # of the split of rows without a time; the same rows are split alike each time
 TIME = "__event_time_us"
 
@@ -189,9 +194,14 @@ def _with_time(table: pa.Table, schema: Schema) -> pa.Table:
 
 
 def _metric(asked: str, task: Task) -> str:
-    if asked != "auto":
-        return asked
-    return "accuracy" if task == "classification" else "mae"
+    known = METRICS[task]
+    if asked == "auto":
+        return known[0]
+    if asked not in known:
+        raise InvalidSpecError(
+            f"{asked!r} is no metric of {task}", where="spec.metric", mend=f"Known: {', '.join(known)}."
+        )
+    return asked
 
 
 def _choices(schema: Schema, request: Preparation, size: WindowSize) -> dict[str, Choice]:
