@@ -55,7 +55,7 @@ def test_the_timeline_is_read_from_anywhere(http: httpx.Client, platform: Platfo
         assert answer.json()["message"].startswith("after: ")
 
 
-def test_the_timeline_is_live(http: httpx.Client, address: str, platform: Platform, namespace: str) -> None:
+def test_the_timeline_is_live(address: str, platform: Platform, namespace: str) -> None:
     happen(platform, namespace, "before")
     seen: list[dict[str, Any]] = []
     first = threading.Event()

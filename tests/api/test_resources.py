@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from goldenloop.api.resources import BODY_LIMIT
-from goldenloop.control.platform import Platform
 from goldenloop.standards.kubernetes import KINDS, Kind, kind_named
 from goldenloop.store import resources
 
@@ -144,9 +143,7 @@ def test_writing_on_an_old_version_is_a_conflict(http: httpx.Client, namespace: 
     assert http.get(path(LOOP, namespace, "loan")).json() == new
 
 
-def test_what_is_owned_is_refused_and_goes_with_its_owner(
-    http: httpx.Client, namespace: str, platform: Platform
-) -> None:
+def test_what_is_owned_is_refused_and_goes_with_its_owner(http: httpx.Client, namespace: str) -> None:
     monitor = kind_named("monitor")
     owner = http.post(path(LOOP, namespace), json=document(LOOP)).json()
     owned = document(monitor)

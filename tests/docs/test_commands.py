@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,11 +56,14 @@ def status(address: str, path: str) -> int:
 
 
 def test_blocks_are_of_known_kinds() -> None:
-    """What is marked `sh` is run by the test below, or is a target of make: nothing is documented and left untried."""
-    runnable = [(page.name, block) for page in PAGES for block in blocks(page)]
-    loose = [(name, block) for name, block in runnable if not all(line.startswith("make ") for line in block)]
-    assert [name for name, _ in loose] == ["README.md"]
-    assert loose[0][1][0].startswith("goldenloop init")
+    """What is marked `sh` is run by a test below, or is a target of make: nothing is documented and left untried."""
+    loose = [
+        (page.name, block[0])
+        for page in PAGES
+        for block in blocks(page)
+        if not all(line.startswith("make ") for line in block)
+    ]
+    assert loose == [("README.md", "goldenloop init loans"), ("README.md", "cd examples/loan")]
 
 
 @pytest.mark.process
@@ -85,8 +89,8 @@ def test_the_readme_can_be_typed(tmp_path: Path) -> None:
         assert trace["prediction"]["id"] == identity
         assert trace["payload"]["amount"] == 3000
         assert trace["version"]["number"] == 1
-        for part in ("explanation", "evaluation", "run", "data", "code"):
-            assert trace.get(part) or trace["version"].get(part), f"the trace says nothing of {part}"
+        for part in ("answer", "evaluation", "run", "data", "code", "attributions"):
+            assert trace[part], f"the trace says nothing of {part}"
         inference = json.loads((folder / ".goldenloop" / "addresses.json").read_text())["inference"]
         text = (ROOT / "docs" / "http.md").read_text()
         routes = re.findall(r"^\| `([^`]+)` \| GET \|", text[text.index("## Inference") :], re.M)
@@ -100,4 +104,27 @@ def test_the_readme_can_be_typed(tmp_path: Path) -> None:
         assert typed(folder, "goldenloop get").returncode == 2
     finally:
         stopped = typed(folder if folder.is_dir() else tmp_path, "goldenloop down")
+    assert stopped.returncode == 0, stopped.stderr
+
+
+@pytest.mark.process
+def test_why_was_this_customer_refused(tmp_path: Path) -> None:
+    [block] = [block for block in blocks(ROOT / "README.md") if block[0] == "cd examples/loan"]
+    folder = tmp_path / "loan"
+    shutil.copytree(ROOT / "examples" / "loan", folder, ignore=shutil.ignore_patterns(".goldenloop"))
+    _, up, *middle, trace, down = block
+    assert (up, down) == (UP, "goldenloop down")
+    assert trace == "goldenloop trace PREDICTION_ID"
+    try:
+        done = typed(folder, UP_ANYWHERE, *middle)
+        assert done.returncode == 0, done.stdout + done.stderr
+        identity = json.loads(done.stdout[done.stdout.index("{\n") :])["id"]
+        shown = typed(folder, trace.replace("PREDICTION_ID", identity))
+        assert shown.returncode == 0, shown.stdout + shown.stderr
+        assert identity in shown.stdout
+        assert re.search(r"(raised|lowered) the probability of", shown.stdout), shown.stdout
+        traced = typed(folder, f"goldenloop trace {identity} --output json")
+        assert json.loads(traced.stdout)["answer"]["value"] is not None
+    finally:
+        stopped = typed(folder, down)
     assert stopped.returncode == 0, stopped.stderr

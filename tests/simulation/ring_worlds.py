@@ -129,8 +129,8 @@ class Scenario:
     """
 
     train: Callable[[int, int], Rule | None]
-    regime: Callable[[int], float] = lambda window: 0.0
-    season: Callable[[int], float] = lambda window: 0.0  # moves x, and nothing else
+    regime: Callable[[int], float] = lambda _: 0.0
+    season: Callable[[int], float] = lambda _: 0.0  # moves x, and nothing else
     windows: int = 40
     rows_per_window: int = 40
     label_delay_us: int = HOUR
@@ -179,7 +179,7 @@ class Scenario:
 
     def regime_at(self, event_us: int | None) -> int:
         window = 0 if event_us is None else max(0, (event_us - ORIGIN_US) // HOUR)
-        return int(round(self.regime(int(window))))
+        return round(self.regime(window))
 
 
 class Crash(BaseException):
@@ -308,7 +308,7 @@ class RuleJobs:
         folder = self.folder(key)
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            made = self._prepare(request, folder) if isinstance(request, Preparation) else self._assess(request, folder)
+            made = self._make(kind, request, folder)
         except GoldenloopError as error:
             return error
         return msgspec.Raw(msgspec.json.encode(made))
@@ -320,6 +320,13 @@ class RuleJobs:
 
     def folder(self, key: str) -> Path:
         return self._folder / digest_text(key)[:16]
+
+    def _make(self, kind: str, request: msgspec.Struct, folder: Path) -> msgspec.Struct:
+        if kind == "prepare":
+            assert isinstance(request, Preparation)
+            return self._prepare(request, folder)
+        assert isinstance(request, Assessment)
+        return self._assess(request, folder)
 
     def _prepare(self, request: Preparation, folder: Path) -> Prepared:
         if request.schema is not None and request.until_us is not None:
@@ -344,8 +351,7 @@ class RuleJobs:
             trained_until_us=until_us,
         )
 
-    def _assess(self, request: msgspec.Struct, folder: Path) -> Assessed:
-        assert isinstance(request, Assessment)
+    def _assess(self, request: Assessment, folder: Path) -> Assessed:
         rule = msgspec.json.decode(Path(request.model).read_bytes(), type=Rule)
         better = True
         if request.champion is not None and self._scenario.strict_gate:
@@ -464,7 +470,8 @@ class Simulation:
 
     def check_safety(self) -> None:
         with self.world.database.read() as transaction:
-            states = dict(transaction.execute(select(version_table.c.number, version_table.c.state)).tuples().all())
+            listed = transaction.execute(select(version_table.c.number, version_table.c.state))
+            states = {row.number: row.state for row in listed}
             golden = [number for number, state in states.items() if state == "Golden"]
             assert len(golden) <= 1, "two golden versions"
             passed = select(evaluations.c.challenger).where(evaluations.c.verdict == "pass")
@@ -498,8 +505,9 @@ class Simulation:
             ).all()
             assert len(measured) == len(set(measured)), "a window was measured twice"
             promoted = select(timeline.c.facts, timeline.c.text).where(timeline.c.kind == "Promoted")
-            for facts, text in transaction.execute(promoted).tuples():
-                assert "by hand" in text or facts["benefit"] >= facts["threshold"], "a promotion without evidence"
+            for row in transaction.execute(promoted):
+                earned = "by hand" in row.text or row.facts["benefit"] >= row.facts["threshold"]
+                assert earned, "a promotion without evidence"
             unsettled = transaction.execute(select(decisions.c.id).where(decisions.c.fired, ~decisions.c.settled)).all()
             assert not unsettled, "a cause was forgotten"
 

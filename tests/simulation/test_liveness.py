@@ -17,7 +17,7 @@ def adapting(number: int, regime: int) -> Rule:
 
 
 def changing(window: int) -> float:
-    return 0.0 if window < 8 else 1.0
+    return 0.0 if window < 5 else 1.0
 
 
 def check_it_closed(told: list[str]) -> None:
@@ -27,7 +27,7 @@ def check_it_closed(told: list[str]) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_lasting_change_ends_in_a_promotion(tmp_path: Path, seed: int) -> None:
-    scenario = Scenario(train=adapting, regime=changing, windows=28, rows_per_window=30)
+    scenario = Scenario(train=adapting, regime=changing, windows=20, rows_per_window=30)
     result, _ = simulate(tmp_path / "world", scenario, seed)
     told = [str(line["kind"]) for line in result.timeline if "the data" not in str(line["text"])]
     check_it_closed(told)
@@ -46,16 +46,16 @@ def test_a_lasting_change_ends_in_a_promotion_for_every_seed(tmp_path: Path, see
 
 def test_the_world_may_change_twice(tmp_path: Path) -> None:
     def twice(window: int) -> float:
-        return 0.0 if window < 6 else 1.0 if window < 30 else 2.0
+        return 0.0 if window < 6 else 1.0 if window < 24 else 2.0
 
-    scenario = Scenario(train=adapting, regime=twice, windows=56, rows_per_window=30)
+    scenario = Scenario(train=adapting, regime=twice, windows=42, rows_per_window=30)
     result, _ = simulate(tmp_path / "world", scenario, seed=1)
     assert result.promotions == 2
     assert result.champion is not None
 
 
 def test_windows_of_rows_close_the_loop_too(tmp_path: Path) -> None:
-    scenario = Scenario(train=adapting, regime=changing, windows=22, rows_per_window=30, spec={"windows": {"size": 30}})
+    scenario = Scenario(train=adapting, regime=changing, windows=18, rows_per_window=30, spec={"windows": {"size": 30}})
     result, _ = simulate(tmp_path / "world", scenario, seed=1)
     assert "Promoted" in kinds(result)
 
@@ -64,14 +64,14 @@ def test_windows_of_rows_close_the_loop_too(tmp_path: Path) -> None:
 def test_a_rollout_ends_by_its_longest_duration(tmp_path: Path, size: str | int, check: int) -> None:
     """The challenger is exactly as good as the champion, so the evidence never decides."""
 
-    def train(number: int, regime: int) -> Rule:
+    def train(_number: int, _regime: int) -> Rule:
         return Rule(errors=(0.1, 0.35), salt=0.0)
 
     longest = 7 * HOUR
     scenario = Scenario(
         train=train,
         regime=changing,
-        windows=28,
+        windows=19,
         rows_per_window=30,
         spec={"windows": {"size": size}, "rollout": {"maxDuration": "7h"}},
     )

@@ -18,7 +18,7 @@ from goldenloop.stats.betting import MeanEvidence
 from goldenloop.stats.spending import alpha_share
 
 ALPHA = 0.05
-CHECK_US = HOUR
+CHECK_US = 4 * HOUR
 
 
 def roll_out(generator: np.random.Generator, terms: Terms, *, champion: float, challenger: float, rows: int) -> str:
@@ -62,7 +62,7 @@ def terms_of(alpha: float) -> Terms:
 def wrong_promotions(count: int, *, champion: float, challenger: float, seed: int) -> int:
     generator = np.random.default_rng(seed)
     ends = [
-        roll_out(generator, terms_of(ALPHA), champion=champion, challenger=challenger, rows=20) for _ in range(count)
+        roll_out(generator, terms_of(ALPHA), champion=champion, challenger=challenger, rows=60) for _ in range(count)
     ]
     return ends.count("promoted")
 
@@ -72,9 +72,9 @@ def most_expected(count: int) -> float:
     return count * ALPHA + 3 * math.sqrt(count * ALPHA * (1 - ALPHA))
 
 
-@pytest.mark.parametrize(("champion", "challenger"), [(0.2, 0.2), (0.1, 0.11), (0.3, 0.32)])
+@pytest.mark.parametrize(("champion", "challenger"), [(0.2, 0.2), (0.1, 0.11)])
 def test_a_challenger_that_is_no_better_is_seldom_promoted(champion: float, challenger: float) -> None:
-    count = 200
+    count = 120
     found = wrong_promotions(count, champion=champion, challenger=challenger, seed=8)
     assert found <= most_expected(count)
 
@@ -90,20 +90,21 @@ def test_a_challenger_that_is_no_better_is_seldom_promoted_on_a_grid(champion: f
 
 def test_a_better_challenger_is_promoted_and_a_much_worse_one_rolled_back() -> None:
     generator = np.random.default_rng(3)
-    better = [roll_out(generator, terms_of(ALPHA), champion=0.3, challenger=0.15, rows=20) for _ in range(60)]
-    worse = [roll_out(generator, terms_of(ALPHA), champion=0.15, challenger=0.3, rows=20) for _ in range(60)]
-    assert better.count("promoted") >= 57
-    assert worse.count("rolled back") >= 57
+    better = [roll_out(generator, terms_of(ALPHA), champion=0.3, challenger=0.15, rows=60) for _ in range(30)]
+    worse = [roll_out(generator, terms_of(ALPHA), champion=0.15, challenger=0.3, rows=60) for _ in range(30)]
+    assert better.count("promoted") >= 28
+    assert worse.count("rolled back") >= 28
 
 
+@pytest.mark.soak
 def test_a_life_of_rollouts_errs_at_most_as_often_as_one() -> None:
     """Twelve challengers one after the other, none of them better: the alphas are spent, not repeated."""
     generator = np.random.default_rng(21)
-    lives = 60
+    lives = 200
     wrong = 0
     for _ in range(lives):
         ends = (
-            roll_out(generator, terms_of(alpha_share(number, ALPHA)), champion=0.2, challenger=0.2, rows=20)
+            roll_out(generator, terms_of(alpha_share(number, ALPHA)), champion=0.2, challenger=0.2, rows=60)
             for number in range(1, 13)
         )
         wrong += "promoted" in ends

@@ -43,11 +43,22 @@ class AnalystProcess:
     def event_time_at(self, namespace: str, service: str, position: int) -> int:
         return self._ask("event_time_at", int, namespace=namespace, service=service, position=position)
 
-    def window(self, span: Span, reference: str, signature: Signature) -> WindowFacts:
-        return self._ask("window", WindowFacts, span=span, reference=reference, signature=signature)
+    def window(self, span: Span, champion: str, reference: str, signature: Signature) -> WindowFacts:
+        return self._ask("window", WindowFacts, span=span, champion=champion, reference=reference, signature=signature)
 
-    def quality(self, span: Span, task: Task, expected: dict[str, float], scale: float, metric: str) -> QualityFacts:
-        return self._ask("quality", QualityFacts, span=span, task=task, expected=expected, scale=scale, metric=metric)
+    def quality(
+        self, span: Span, champion: str, task: Task, expected: dict[str, float], scale: float, metric: str
+    ) -> QualityFacts:
+        return self._ask(
+            "quality",
+            QualityFacts,
+            span=span,
+            champion=champion,
+            task=task,
+            expected=expected,
+            scale=scale,
+            metric=metric,
+        )
 
     def paired(self, span: Span, champion: str, challenger: str, task: Task, scale: float, missing: str) -> PairedFacts:
         return self._ask(

@@ -111,7 +111,7 @@ class Ticks:
         while (end := self._end_us(grid, self._memory.closed, summary)) is not None and end <= tick_us:
             index = self._memory.closed
             span = self._span(grid, index, end, as_of_us=tick_us)
-            facts = self._world.analyst.window(span, reference, champion.signature)
+            facts = self._world.analyst.window(span, champion.name, reference, champion.signature)
             monitors = self._measure_window(transaction, story, monitors, champion, index, span, facts)
             self._memory = msgspec.structs.replace(self._memory, closed=index + 1)
         return monitors
@@ -185,7 +185,7 @@ class Ticks:
                 break
             span = self._span(grid, index, end, as_of_us=tick_us)
             facts = self._world.analyst.quality(
-                span, self._memory.task, monitors.expected_loss, monitors.loss_scale, self._memory.metric
+                span, champion.name, self._memory.task, monitors.expected_loss, monitors.loss_scale, self._memory.metric
             )
             monitors = self._measure_quality(transaction, story, monitors, champion, index, span, facts, tick_us)
             self._memory = msgspec.structs.replace(self._memory, judged=index + 1)

@@ -21,7 +21,7 @@ from goldenloop.core.errors import InvalidSpecError
 from goldenloop.core.signatures import Signature, Task
 from goldenloop.monitors.reference import Reference, answer_columns, losses_of
 from goldenloop.payloads.ledger import Ledger, Rows
-from goldenloop.payloads.records import Label, Record, Value
+from goldenloop.payloads.records import Answer, Label, Record, Value
 from goldenloop.stats.intervals import wilson_interval
 from goldenloop.stats.losses import metrics
 
@@ -109,10 +109,10 @@ class Analyst(Protocol):
 
     def event_time_at(self, namespace: str, service: str, position: int) -> int: ...
 
-    def window(self, span: Span, reference: str, signature: Signature) -> WindowFacts: ...
+    def window(self, span: Span, champion: str, reference: str, signature: Signature) -> WindowFacts: ...
 
     def quality(
-        self, span: Span, task: Task, expected: dict[str, float], scale: float, metric: str
+        self, span: Span, champion: str, task: Task, expected: dict[str, float], scale: float, metric: str
     ) -> QualityFacts: ...
 
     def paired(
@@ -165,7 +165,7 @@ class LogAnalyst:
     def event_time_at(self, namespace: str, service: str, position: int) -> int:
         return self._ledger(namespace, service).event_time_at(position)
 
-    def window(self, span: Span, reference: str, signature: Signature) -> WindowFacts:
+    def window(self, span: Span, champion: str, reference: str, signature: Signature) -> WindowFacts:
         rows = self._rows(span)
         known = self._reference(reference)
         latencies = rows.latency_us / 1_000
@@ -184,23 +184,20 @@ class LogAnalyst:
             return msgspec.structs.replace(bare, note=note)
         columns = _columns(rows, signature)
         score, by_column = known.features.score(columns)
-        answered = [
-            rows.answers[version][place] if version in rows.answers else None
-            for place, version in enumerate(rows.answered_by)
-        ]
+        answered, _ = _judged(rows, champion)
         answer_values, _ = answer_columns(signature, answered)
         some = any(len(values) >= FEWEST_ROWS for values in answer_values.values())
         answer_score = known.answers.score(answer_values)[0] if some else None
         missing = {column.name: float(np.mean(_is_missing(columns[column.name]))) for column in signature.inputs}
         return msgspec.structs.replace(bare, score=score, columns=by_column, missing=missing, answer_score=answer_score)
 
-    def quality(self, span: Span, task: Task, expected: dict[str, float], scale: float, metric: str) -> QualityFacts:
+    def quality(
+        self, span: Span, champion: str, task: Task, expected: dict[str, float], scale: float, metric: str
+    ) -> QualityFacts:
         rows = self._rows(span)
-        answers = [
-            rows.answers[version][place] if version in rows.answers else None
-            for place, version in enumerate(rows.answered_by)
-        ]
-        losses = losses_of(task, answers, rows.labels, scale)
+        judged, versions = _judged(rows, champion)
+        answers = _given(rows)
+        losses = losses_of(task, judged, rows.labels, scale)
         known = ~np.isnan(losses)
         labelled = int(known.sum())
         if labelled < FEWEST_ROWS:
@@ -211,9 +208,9 @@ class LogAnalyst:
         found = metrics(task, np.array([rows.labels[place] for place in chosen], dtype=object), said)
         low = high = None
         if metric == "accuracy":
-            interval = wilson_interval(labelled - round(float(losses[known].sum())), labelled)
+            interval = wilson_interval(round((found["accuracy"] or 0.0) * labelled), labelled)
             low, high = interval.low, interval.high
-        baseline = np.array([expected.get(rows.answered_by[place], np.nan) for place in chosen])
+        baseline = np.array([expected.get(versions[place], np.nan) for place in chosen])
         residuals = losses[known] - baseline
         return QualityFacts(
             rows=len(rows),
@@ -312,6 +309,26 @@ class LogAnalyst:
             except (OSError, msgspec.DecodeError) as error:
                 raise InvalidSpecError(f"the reference cannot be read: {error}", where=path) from error
         return self._references[path]
+
+
+def _given(rows: Rows) -> list[Answer | None]:
+    """The answers that went out."""
+    return [
+        rows.answers[version][place] if version in rows.answers else None
+        for place, version in enumerate(rows.answered_by)
+    ]
+
+
+def _judged(rows: Rows, champion: str) -> tuple[list[Answer | None], list[str]]:
+    """The answers that decisions rest on, and whose they are: the champion's own where it scored the row, else the one that went out.
+
+    The champion scores every request, also those that a challenger answers, so that nothing depends on how requests were routed.
+    """
+    given = _given(rows)
+    own = rows.answers.get(champion, [None] * len(rows))
+    judged = [mine if mine is not None else other for mine, other in zip(own, given, strict=True)]
+    versions = [champion if mine is not None else version for mine, version in zip(own, rows.answered_by, strict=True)]
+    return judged, versions
 
 
 def _columns(rows: Rows, signature: Signature) -> dict[str, np.ndarray]:

@@ -164,9 +164,10 @@ def make_golden(transaction: Transaction, version: ModelVersion, *, quarantine_o
     old = golden(transaction, version.namespace, version.model)
     if old is not None and old.number == version.number:
         return version
+    promoted = move(transaction, version, VersionState.GOLDEN)  # first: where it may not be, the old one stays
     if old is not None:
         move(transaction, old, VersionState.QUARANTINED if quarantine_old else VersionState.RETIRED)
-    return move(transaction, version, VersionState.GOLDEN)
+    return promoted
 
 
 def record_evaluation(transaction: Transaction, evaluation: Evaluation, *, now_us: int) -> None:

@@ -46,7 +46,7 @@ def read_yaml(text: str, *, source: str = "") -> list[JsonObject]:
         before = text[: error.position]
         place = f"{source}:{before.count(chr(10)) + 1}:{error.position - before.rfind(chr(10))}"
         raise InvalidSpecError(
-            f"not YAML: the character U+{ord(str(error.character)):04X} cannot stand in it",
+            f"not YAML: the character U+{ord(text[error.position]):04X} cannot stand in it",
             where=place,
             mend="Remove it.",
         ) from None
