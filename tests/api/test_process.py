@@ -15,7 +15,7 @@ import pytest
 
 from goldenloop.client import Client
 from goldenloop.control.home import Addresses
-from goldenloop.core.errors import GoldenloopError, NotFoundError, RefusedError
+from goldenloop.core.errors import NotFoundError, RefusedError
 from goldenloop.core.json import JsonObject
 
 pytestmark = pytest.mark.process
@@ -57,7 +57,7 @@ def test_it_is_ready_when_it_says_so(addresses: Addresses) -> None:
     assert httpx.get(f"{addresses.http}/").status_code == 200
 
 
-def test_a_loop_makes_what_it_owns_and_takes_it_along(client: Client, addresses: Addresses, tmp_path: Path) -> None:
+def test_a_loop_makes_what_it_owns_and_takes_it_along(client: Client, tmp_path: Path) -> None:
     objective: JsonObject = {"indicator": "accuracy", "target": ">= 0.8"}
     document: JsonObject = {
         "apiVersion": "goldenloop.dev/v1alpha1",
@@ -81,8 +81,12 @@ def test_a_loop_makes_what_it_owns_and_takes_it_along(client: Client, addresses:
     assert owner["kind"] == "Loop"  # type: ignore[index,call-overload]
     with pytest.raises(RefusedError, match="Change the Loop"):
         client.delete("monitors", "owner")
-    with pytest.raises(GoldenloopError, match=r"not-there\.csv"):
-        client.until_served("owner", seconds=60)
+
+    def failed() -> str | None:
+        lines = [str(line["text"]) for line in client.timeline("owner") if line["kind"] == "RunFailed"]
+        return lines[0] if lines else None
+
+    assert "not-there.csv" in client.wait(failed, what="the end of its run", seconds=120)
     client.delete("loops", "owner")
     for kind in ("loops", "monitors", "triggers"):
         with pytest.raises(NotFoundError):
@@ -90,7 +94,11 @@ def test_a_loop_makes_what_it_owns_and_takes_it_along(client: Client, addresses:
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:  # no reconciler that was under way brings anything back
         assert (
-            client.list("monitors") == client.list("triggers") == client.list("rollouts") == client.list("slos") == []
+            client.listing("monitors")
+            == client.listing("triggers")
+            == client.listing("rollouts")
+            == client.listing("slos")
+            == []
         )
         time.sleep(0.25)
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.platform import Platform, running, typed
 
 from goldenloop.cli.scaffold import make_project
-from tests.support.platform import Platform, running, typed
 
 GOOD = {"amount": 3000, "months": 24, "income": 2400, "purpose": "car", "employed_years": 4}
 

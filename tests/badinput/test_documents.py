@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from tests.support.platform import typed
 
 HEAD = "apiVersion: goldenloop.dev/v1alpha1\nkind: Loop\nmetadata: {name: loans}\n"
@@ -25,7 +24,7 @@ def apply(folder: Path, text: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: [1, 2\nb: 3\n", ["loop.yaml", "line 2"]),
+        ("a: [1, 2\nb: 3\n", ["loop.yaml:2:2", "not YAML"]),
         ("", ["loop.yaml", "no resource"]),
         ("- 1\n- 2\n", ["loop.yaml"]),
         ("kind: Loop\n", ["loop.yaml", "apiVersion"]),
@@ -37,7 +36,10 @@ def apply(folder: Path, text: str) -> tuple[int, str]:
         (HEAD + "spec: {data: {source: rows.csv}, rollout: {alpha: 2}}\n", ["spec.rollout.alpha"]),
         (HEAD + "spec: {data: {source: nothing.csv}}\n", ["spec.data.source", "nothing.csv"]),
         (HEAD + "spec: {}\n", ["spec", "data"]),
-        (HEAD + "spec: {data: {source: rows.csv}, objectives: [{indicator: accuracy, target: high}]}\n", ["target", ">="]),
+        (
+            HEAD + "spec: {data: {source: rows.csv}, objectives: [{indicator: accuracy, target: high}]}\n",
+            ["target", ">="],
+        ),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_place(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -51,7 +53,11 @@ def test_a_wrong_file_is_refused_with_the_place(tmp_path: Path, text: str, words
     ("source", "words"),
     [
         ("def train(:\n    pass\n", ["train.py", "line 1"]),
-        ("from kfp import dsl\n\n\n@dsl.pipeline\ndef other():\n    pass\n", ["train.py", "train", "other"]),
+        (
+            "from kfp import dsl\n\n\n@dsl.component\ndef one():\n    pass\n\n\n@dsl.pipeline\ndef other():\n    one()\n",
+            ["train.py", "train", "other"],
+        ),
+        ("from kfp import dsl\n\n\n@dsl.pipeline\ndef train():\n    pass\n", ["train.py, line 4"]),
         ("from kfp import dsl\nimport nothing_of_this_name\n", ["train.py", "line 2", "nothing_of_this_name"]),
         (
             "from kfp import dsl\n\n\n@dsl.component\ndef one(a: int) -> int:\n    return a\n\n\n"
@@ -84,7 +90,9 @@ def test_without_a_platform_every_verb_says_how_to_start_one(tmp_path: Path) -> 
         assert set(json.loads(done.stdout)["error"]) == {"what", "where", "mend"}
 
 
-@pytest.mark.parametrize("words", [("aply",), ("apply",), ("get",), ("up", "--http-port", "many"), ("get", "loops", "-o", "xml")])
+@pytest.mark.parametrize(
+    "words", [("aply",), ("apply",), ("get",), ("up", "--http-port", "many"), ("get", "loops", "-o", "xml")]
+)
 def test_wrong_use_ends_with_2(tmp_path: Path, words: tuple[str, ...]) -> None:
     assert typed(*words, home=tmp_path / "home").returncode == 2
 

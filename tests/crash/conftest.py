@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-from goldenloop.core.json import JsonObject
 from tests.support.platform import Platform, loop_file, running, typed, wait_for
 from tests.support.streams import Row, Sender, make_rows, write_history
+
+from goldenloop.core.json import JsonObject
 
 LOOP = "heat"
 SPEC: JsonObject = {

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
-from goldenloop.payloads.records import Prediction
 from tests.crash.conftest import LOOP, Course, course_of, settle
 from tests.support.platform import STEP, Platform, running, typed, wait_for
 from tests.support.streams import Row, Sender
+
+from goldenloop.payloads.records import Prediction
 
 pytestmark = pytest.mark.process
 FIRST_RUN, WINDOWS, TRIGGERED_RUN, ROLLOUT = "first run", "windows", "triggered run", "rollout"
@@ -42,7 +42,9 @@ def make_plan(seed: int) -> list[Kill]:
     plan = [Kill(FIRST_RUN, part, dice.random()) for part in _shuffled(dice, [STEP, "control", "zygote"])]
     for answers in sorted(dice.sample(range(30, 900), 4)):
         plan.append(Kill(WINDOWS, dice.choice(["worker", "worker", "monitor", "control"]), answers=answers))
-    plan += [Kill(TRIGGERED_RUN, part, dice.random()) for part in _shuffled(dice, ["control", STEP, "monitor", "worker"])]
+    plan += [
+        Kill(TRIGGERED_RUN, part, dice.random()) for part in _shuffled(dice, ["control", STEP, "monitor", "worker"])
+    ]
     plan += [Kill(ROLLOUT, part, dice.random() * 0.2) for part in _shuffled(dice, ["worker", "control", "monitor"])]
     return plan
 
@@ -134,7 +136,9 @@ def check_runs(platform: Platform) -> None:
     made = platform.rows("select run_id, state from versions")
     assert len({row["run_id"] for row in made}) == len(made)
     assert [row["state"] for row in made].count("Golden") == 1
-    judged = [row["challenger"] for row in platform.rows("select challenger from evaluations where decided_by = 'gate'")]
+    judged = [
+        row["challenger"] for row in platform.rows("select challenger from evaluations where decided_by = 'gate'")
+    ]
     assert sorted(judged) == list(range(1, len(made) + 1))
     told = Counter(platform.timeline())
     for kind in ("Run", "Trigger", "Blessed", "Refused", "Rollout", "Promoted", "Golden"):
@@ -169,7 +173,9 @@ def disturbed(home: Path, stream: tuple[Path, list[Row]], plan: list[Kill]) -> t
         try:
             platform.client.apply(_document(folder))
             wait_for(
-                lambda: platform.rows("select number from versions where state = 'Golden'"), "a first version", seconds=90
+                lambda: platform.rows("select number from versions where state = 'Golden'"),
+                "a first version",
+                seconds=90,
             )
             sender.send(rows)
             settle(platform)
@@ -211,7 +217,11 @@ def test_a_loop_whose_parts_are_killed_goes_the_same_way_from_many_seeds(
 
 def kill_all(platform: Platform) -> None:
     """What a power cut leaves: nothing."""
-    found = [each for part in ("supervisor", "control", "worker", "monitor", "zygote", STEP) for each in platform.processes(part)]
+    found = [
+        each
+        for part in ("supervisor", "control", "worker", "monitor", "zygote", STEP)
+        for each in platform.processes(part)
+    ]
     for identity in found:
         try:
             os.kill(identity, signal.SIGKILL)

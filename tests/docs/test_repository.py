@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES += sorted((ROOT / "examples").rglob("*.md"))
 REGISTRY = re.compile(r"files\.pythonhosted\.org|\bpypi\.org|registry\.npmjs|^--(?:extra-)?index-url", re.M)
-MACHINE = re.compile(r"(?<![\w./-])/(?:work|farm|home|Users|root)/\w")
+MACHINE = re.compile(r"(?<![\w./}*-])/(?:work|farm|home|Users|root)/\w")
 DATA = (".csv", ".parquet", ".png", ".ico", ".woff2")
 
 

@@ -16,11 +16,11 @@ def adapting(number: int, regime: int) -> Rule:
 
 
 def changing(window: int) -> float:
-    return 0.0 if window < 4 else 1.0
+    return 0.0 if window < 3 else 1.0
 
 
-BY_TIME = Scenario(train=adapting, regime=changing, windows=17, rows_per_window=30)
-BY_ROWS = Scenario(train=adapting, regime=changing, windows=15, rows_per_window=25, spec={"windows": {"size": 25}})
+BY_TIME = Scenario(train=adapting, regime=changing, windows=14, rows_per_window=30)
+BY_ROWS = Scenario(train=adapting, regime=changing, windows=12, rows_per_window=20, spec={"windows": {"size": 20}})
 
 
 def check_same(folder: Path, scenario: Scenario, seed: int, *, deaths: int) -> None:
@@ -38,11 +38,11 @@ def check_same(folder: Path, scenario: Scenario, seed: int, *, deaths: int) -> N
 
 
 def test_portions_and_deaths_change_nothing(tmp_path: Path) -> None:
-    check_same(tmp_path, BY_TIME, 1, deaths=20)
+    check_same(tmp_path, BY_TIME, 1, deaths=12)
 
 
 def test_portions_and_deaths_change_nothing_where_rows_are_counted(tmp_path: Path) -> None:
-    check_same(tmp_path, BY_ROWS, 1, deaths=20)
+    check_same(tmp_path, BY_ROWS, 1, deaths=12)
 
 
 @pytest.mark.soak

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ring_worlds import Rule, Scenario, kinds, simulate
+from ring_worlds import Rule, Scenario, simulate
 
 from goldenloop.core.clock import DAY, HOUR, MINUTE, from_text
 
@@ -17,7 +17,7 @@ def adapting(number: int, regime: int) -> Rule:
 
 
 def changing(window: int) -> float:
-    return 0.0 if window < 5 else 1.0
+    return 0.0 if window < 4 else 1.0
 
 
 def check_it_closed(told: list[str]) -> None:
@@ -25,9 +25,9 @@ def check_it_closed(told: list[str]) -> None:
     assert told.index("Rollout") < told.index("Canary") < told.index("Promoted")
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_a_lasting_change_ends_in_a_promotion(tmp_path: Path, seed: int) -> None:
-    scenario = Scenario(train=adapting, regime=changing, windows=20, rows_per_window=30)
+    scenario = Scenario(train=adapting, regime=changing, windows=17, rows_per_window=30)
     result, _ = simulate(tmp_path / "world", scenario, seed)
     told = [str(line["kind"]) for line in result.timeline if "the data" not in str(line["text"])]
     check_it_closed(told)
@@ -44,6 +44,7 @@ def test_a_lasting_change_ends_in_a_promotion_for_every_seed(tmp_path: Path, see
     assert result.promotions >= 1
 
 
+@pytest.mark.soak
 def test_the_world_may_change_twice(tmp_path: Path) -> None:
     def twice(window: int) -> float:
         return 0.0 if window < 6 else 1.0 if window < 24 else 2.0
@@ -54,12 +55,6 @@ def test_the_world_may_change_twice(tmp_path: Path) -> None:
     assert result.champion is not None
 
 
-def test_windows_of_rows_close_the_loop_too(tmp_path: Path) -> None:
-    scenario = Scenario(train=adapting, regime=changing, windows=18, rows_per_window=30, spec={"windows": {"size": 30}})
-    result, _ = simulate(tmp_path / "world", scenario, seed=1)
-    assert "Promoted" in kinds(result)
-
-
 @pytest.mark.parametrize(("size", "check"), [("1h", 15 * MINUTE), (30, HOUR)])
 def test_a_rollout_ends_by_its_longest_duration(tmp_path: Path, size: str | int, check: int) -> None:
     """The challenger is exactly as good as the champion, so the evidence never decides."""
@@ -67,13 +62,13 @@ def test_a_rollout_ends_by_its_longest_duration(tmp_path: Path, size: str | int,
     def train(_number: int, _regime: int) -> Rule:
         return Rule(errors=(0.1, 0.35), salt=0.0)
 
-    longest = 7 * HOUR
+    longest = 3 * HOUR
     scenario = Scenario(
         train=train,
         regime=changing,
-        windows=19,
+        windows=14,
         rows_per_window=30,
-        spec={"windows": {"size": size}, "rollout": {"maxDuration": "7h"}},
+        spec={"windows": {"size": size}, "rollout": {"maxDuration": "3h"}},
     )
     result, _ = simulate(tmp_path / "world", scenario, seed=1)
     moments = {str(line["kind"]): from_text(str(line["at"])) for line in result.timeline}

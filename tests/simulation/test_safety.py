@@ -28,14 +28,14 @@ def equal(number: int, _regime: int) -> Rule:
 
 
 def sudden(window: int) -> float:
-    return 0.0 if window < 5 else 1.0
+    return 0.0 if window < 4 else 1.0
 
 
 def gradual(window: int) -> float:
     return min(1.0, max(0.0, (window - 5) / 10))
 
 
-SHORT = {"windows": 22, "rows_per_window": 30}
+SHORT = {"windows": 16, "rows_per_window": 30}
 
 WORLDS: dict[str, Scenario] = {
     "no change": Scenario(train=adapting, **SHORT),
@@ -63,7 +63,7 @@ WORLDS: dict[str, Scenario] = {
 @pytest.mark.parametrize("name", WORLDS)
 def test_no_world_breaks_a_rule(tmp_path: Path, name: str) -> None:
     result, simulation = simulate(tmp_path / "world", WORLDS[name], seed=3)
-    assert simulation.turns > result.windows >= 21
+    assert simulation.turns > result.windows >= 15
 
 
 @pytest.mark.soak
@@ -123,7 +123,7 @@ def test_runs_that_fail_keep_the_champion_and_the_cause_comes_back(tmp_path: Pat
     def train(number: int, regime: int) -> Rule | None:
         return None if number == 1 else adapting(number, regime)
 
-    scenario = Scenario(train=train, regime=sudden, windows=32, rows_per_window=30)
+    scenario = Scenario(train=train, regime=sudden, windows=26, rows_per_window=30)
     result, _ = simulate(tmp_path / "world", scenario, seed=2)
     told = kinds(result)
     assert told.count("RunFailed") == 1

@@ -102,7 +102,8 @@ class Platform:
         ours = {
             identity
             for identity, (_, command) in tree.items()
-            if str(self.home) in command and "goldenloop" in command and "--home" in command or str(self.home / "payloads") in command
+            if (str(self.home) in command and "goldenloop" in command and "--home" in command)
+            or str(self.home / "payloads") in command
         }
         grown = True
         while grown:
@@ -176,6 +177,9 @@ def running(home: Path, *, workers: int = 2) -> Iterator[Platform]:
     try:
         platform.start()
         yield platform
+    except BaseException as error:
+        error.add_note(platform.logs())
+        raise
     finally:
         platform.stop()
 

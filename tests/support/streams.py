@@ -1,4 +1,4 @@
-"""A seeded stream with a sudden change that a new model can learn, and a sender that, like a good client, sends again what got no answer."""
+"""A seeded stream with a sudden change that a new model can learn, and a sender that sends again what got no answer."""
 
 from __future__ import annotations
 

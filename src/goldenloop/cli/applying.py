@@ -23,6 +23,8 @@ def read_resources(file: Path, *, source: Path | None = None) -> list[JsonObject
         text = file.read_text()
     except OSError as error:
         raise NotFoundError(f"cannot be read: {error.strerror}", where=str(file)) from error
+    except UnicodeDecodeError as error:
+        raise InvalidSpecError("not text in UTF-8", where=str(file), mend="Is this the right file?") from error
     documents = read_yaml(text, source=str(file))
     if not documents:
         raise InvalidSpecError("there is no resource in it", where=str(file))

@@ -88,6 +88,6 @@ def _write_sample(path: Path) -> str:
             purpose = generator.choice(["car", "furniture", "education", "repairs"])
             years = generator.randint(0, 25)
             burden = amount / months / income
-            chance = 0.9 - 1.6 * burden + 0.01 * years - (0.1 if purpose == "education" else 0.0)
+            chance = 1.0 - 4 * burden + 0.01 * years - (0.2 if purpose == "education" else 0.0)
             writer.writerow([amount, months, income, purpose, years, "yes" if generator.random() < chance else "no"])
     return '{"amount": 3000, "months": 24, "income": 2400, "purpose": "car", "employed_years": 4}'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from goldenloop.control.memory import LoopMemory, MonitorMemory, RolloutMemory
-from goldenloop.control.progress import MEMORY, MONITORS, ROLLOUT, RolloutProgress, welcome
+from goldenloop.control.progress import MEMORY, MONITORS, ROLLOUT, RolloutProgress, renewed, welcome
 from goldenloop.control.runs import ask_for_run
 from goldenloop.control.view import LOOP, LoopView
 from goldenloop.control.world import Storyteller, World
@@ -43,8 +43,10 @@ def promote(world: World, namespace: str, name: str, *, version: int | None, rea
             )
         number = version if version is not None else int(rollout.state.challenger)  # type: ignore[union-attr]
         chosen = versions.get(transaction, namespace, name, number)
+        old = versions.golden(transaction, namespace, name)
         story = _story(world, transaction, view, memory)
         why = f"promoted by hand{f': {reason}' if reason else ''}"
+        _on_record(transaction, world, chosen, old, why)
         if rollout is not None and memory is not None:
             progress = RolloutProgress(world, view, transaction, story)
             ours = int(rollout.state.challenger) == number
@@ -53,10 +55,8 @@ def promote(world: World, namespace: str, name: str, *, version: int | None, rea
             memories.remember(transaction, namespace, name, MEMORY, memory)
             if ours:
                 return {"golden": number}
-        old = versions.golden(transaction, namespace, name)
         versions.make_golden(transaction, chosen)
-        _on_record(transaction, world, chosen, old, why)
-        _watch(transaction, world, chosen)
+        _watch(transaction, world, chosen, memory)
         story.tell("Promoted", f"version {number} is golden: {why}", challenger=number)
     return {"golden": number}
 
@@ -86,7 +86,7 @@ def roll_back(world: World, namespace: str, name: str, *, reason: str) -> JsonOb
             )
         versions.make_golden(transaction, earlier, quarantine_old=True)
         _on_record(transaction, world, earlier, present, why)
-        _watch(transaction, world, earlier)
+        _watch(transaction, world, earlier, memory)
         story.tell(
             "RolledBack",
             f"version {earlier.number} is golden again, version {present.number} is quarantined: {why}",
@@ -126,6 +126,8 @@ def _on_record(
     versions.record_evaluation(transaction, evaluation, now_us=world.clock.now_us())
 
 
-def _watch(transaction: Transaction, world: World, champion: versions.ModelVersion) -> None:
+def _watch(transaction: Transaction, world: World, champion: versions.ModelVersion, memory: LoopMemory | None) -> None:
+    if memory is not None:
+        memories.remember(transaction, champion.namespace, champion.model, MEMORY, renewed(memory))
     if memories.recall(transaction, champion.namespace, champion.model, MONITORS, MonitorMemory) is not None:
         welcome(transaction, world, champion)

@@ -69,6 +69,9 @@ class LocalJobs:
             self._requests.pop(step, None)
         self._losses.pop(key, None)
         shutil.rmtree(self.folder(key), ignore_errors=True)
+        # What whoever asked put beside the folder, such as the rows to train on.
+        for beside in self._folder.glob(f"{self.folder(key).name}.*"):
+            beside.unlink(missing_ok=True)
 
     def folder(self, key: str) -> Path:
         return self._folder / digest_text(key)[:16]

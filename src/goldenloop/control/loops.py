@@ -104,17 +104,10 @@ def show(transaction: Transaction, view: LoopView, clock: Clock, failures: dict[
     old = document.get("status")
     conditions = conditions_of(old)
     at = to_text(clock.now_us())
-    for each in _conditions(view, memory, golden, busy, failures, at):
+    failed = memory.failed if memory is not None else never_began(transaction, view)
+    for each in _conditions(view, failed, golden, busy, failures, at):
         conditions = set_condition(conditions, each)
-    phase = (
-        "Training"
-        if busy
-        else "Serving"
-        if golden is not None
-        else "Blocked"
-        if memory and memory.failed
-        else "Waiting"
-    )
+    phase = "Training" if busy else "Serving" if golden is not None else "Blocked" if failed else "Waiting"
     status: JsonObject = {
         "champion": None if golden is None else golden.name,
         "phase": phase,
@@ -141,7 +134,7 @@ def _monitors_shown(view: LoopView) -> JsonObject:
 
 def _conditions(
     view: LoopView,
-    memory: LoopMemory | None,
+    failed: str,
     golden: ModelVersion | None,
     busy: str,
     failures: dict[str, str],
@@ -155,13 +148,13 @@ def _conditions(
         )
     elif golden is not None:
         ready = condition("Ready", True, "Serving", f"version {golden.name} answers", at=at)
-    elif memory is not None and memory.failed and not busy:
-        ready = condition("Ready", False, "NoVersion", memory.failed, at=at)
+    elif failed and not busy:
+        ready = condition("Ready", False, "NoVersion", failed, at=at)
     else:
         ready = condition("Ready", None, "Training", busy or "the first version is not there yet", at=at)
     learning = condition("LastRun", True, "Succeeded", "", at=at)
-    if memory is not None and memory.failed:
-        learning = condition("LastRun", False, "CameToNothing", memory.failed, at=at)
+    if failed:
+        learning = condition("LastRun", False, "CameToNothing", failed, at=at)
     return [ready, learning]
 
 

@@ -128,7 +128,7 @@ class RolloutProgress:
         if phase is RolloutPhase.PROMOTED:
             versions.make_golden(self._transaction, challenger)
             welcome(self._transaction, self._world, challenger)
-            memory = msgspec.structs.replace(memory, alarm=None, unmet=None, setbacks=0, refused_us=None, failed="")
+            memory = renewed(memory)
         else:
             state = VersionState.QUARANTINED if phase is RolloutPhase.ROLLED_BACK else VersionState.SUPERSEDED
             versions.move(self._transaction, challenger, state)
@@ -178,6 +178,11 @@ class RolloutProgress:
 
     def _version(self, name: str) -> ModelVersion:
         return versions.get(self._transaction, self._view.namespace, self._view.name, int(name))
+
+
+def renewed(memory: LoopMemory) -> LoopMemory:
+    """The loop with another champion: causes and setbacks were the old one's."""
+    return msgspec.structs.replace(memory, alarm=None, unmet=None, setbacks=0, refused_us=None, failed="")
 
 
 def set_back(memory: LoopMemory, why: str, event_us: int) -> LoopMemory:

@@ -44,6 +44,7 @@ class Ring:
         self._table = table
         self._errors: dict[str, str] = {}
         self._looked: dict[str, tuple[object, int]] = {}
+        self._held: dict[str, tuple[int, int] | None] = {}  # by loop, as it was before the log was read
 
     @property
     def table(self) -> RoutingTable:
@@ -85,7 +86,10 @@ class Ring:
             return {}
         for view in views:
             self._world.analyst.expect(view.namespace, view.name, replay=view.spec.replay)
-        if any(self._world.router.held(view.namespace, view.name) is not None for view in views):
+        # Asked once a look, and before the log is read: a request that waits shows that all before it have come, but a log that was
+        # read sooner does not hold all of those.
+        self._held = {view.uid: self._world.router.held(view.namespace, view.name) for view in views}
+        if any(held is not None for held in self._held.values()):
             self._world.router.settle()
         return self._world.analyst.sync()
 
@@ -153,14 +157,14 @@ class Ring:
     def _watermark(self, view: LoopView, summary: Summary) -> int | None:
         """The moment up to which everything is there: what waits at a replay's hold shows it, else the clock."""
         if view.spec.replay:
-            held = self._world.router.held(view.namespace, view.name)
+            held = self._held.get(view.uid)
             seen = [summary.watermark_us, None if held is None else held[1]]
             return max((moment for moment in seen if moment is not None), default=None)
         return None if summary.rows == 0 else self._world.clock.now_us() - SETTLED_AFTER_US
 
     def _begin_grid(self, view: LoopView, memory: LoopMemory, summary: Summary, watermark: int) -> LoopMemory:
         """Windows begin with the first request."""
-        held = self._world.router.held(view.namespace, view.name)
+        held = self._held.get(view.uid)
         first = summary.first_us if summary.first_us is not None else held[0] if held is not None else watermark
         grid = grid_for(memory.size, first)
         memory = msgspec.structs.replace(memory, grid=grid, tick_us=first)
@@ -186,7 +190,7 @@ class Ring:
             busy = under_way(transaction, view)
         if busy:
             return memory.tick_us
-        held = self._world.router.held(view.namespace, view.name)
+        held = self._held.get(view.uid)
         return Ticks(self._world, view, memory).hold_from(summary, rollout, None if held is None else held[1])
 
     def _drop_what_cannot_load(self, transaction: Transaction, view: LoopView) -> None:

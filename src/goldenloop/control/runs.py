@@ -14,8 +14,8 @@ import msgspec
 from sqlalchemy import select, update
 from sqlalchemy.engine import RowMapping
 
-from goldenloop.control.memory import LoopMemory, MonitorMemory
-from goldenloop.control.progress import MEMORY, MONITORS, begin, set_back
+from goldenloop.control.memory import LoopMemory, MonitorMemory, RolloutMemory
+from goldenloop.control.progress import MEMORY, MONITORS, ROLLOUT, RolloutProgress, begin, set_back
 from goldenloop.control.view import LoopView
 from goldenloop.control.work.assess import Assessed, Assessment
 from goldenloop.control.work.prepare import Preparation, Prepared
@@ -23,7 +23,7 @@ from goldenloop.control.world import Storyteller, World
 from goldenloop.core.durations import parse_duration
 from goldenloop.core.errors import GoldenloopError, UnavailableError
 from goldenloop.core.json import JsonObject
-from goldenloop.core.phases import RunState, Verdict, VersionState
+from goldenloop.core.phases import RolloutPhase, RunState, Verdict, VersionState
 from goldenloop.features.schema import Schema
 from goldenloop.monitors.analyst import Span
 from goldenloop.monitors.reference import Reference
@@ -78,6 +78,17 @@ def under_way(transaction: Transaction, view: LoopView) -> str:
     )
     row = transaction.execute(going).first()
     return "" if row is None else f"run {row.id}"
+
+
+def never_began(transaction: Transaction, view: LoopView) -> str:
+    """Why the first version of a loop was not even tried, as of the last attempt; "" where it was, or is waited for."""
+    query = (
+        select(decisions.c.run_id, decisions.c.settled, decisions.c.evidence)
+        .where(decisions.c.cause_key.like(f"{view.uid}/%"), decisions.c.fired)
+        .order_by(decisions.c.id.desc())
+    )
+    row = transaction.execute(query).first()
+    return "" if row is None or row.run_id is not None else str(row.evidence.get("failed", ""))
 
 
 class RunReconciler:
@@ -226,7 +237,10 @@ class RunReconciler:
     def _give_up(self, decision: RowMapping, why: str) -> None:
         world, view = self._world, self._view
         with world.database.write() as transaction:
-            transaction.execute(update(decisions).where(decisions.c.id == decision["id"]).values(settled=True))
+            evidence = {**decision["evidence"], "failed": why}
+            transaction.execute(
+                update(decisions).where(decisions.c.id == decision["id"]).values(settled=True, evidence=evidence)
+            )
             self._remember_failure(transaction, why, decision["event_us"])
             story = Storyteller(transaction, view.namespace, view.name, decision["event_us"], world.clock.now_us())
             story.tell("RunFailed", f"{why}; the champion stays", cause=decision["cause_key"])
@@ -359,10 +373,19 @@ class RunReconciler:
                     )
                 else:
                     self._expect(transaction, version.name, reference)
+                    self._end_rollout(transaction, story, memory, version.number)
                     # The rollout begins where the loop stands now: what was answered before had no challenger beside it.
                     rows = world.analyst.count_before(view.namespace, view.name, event_us)
                     memory = begin(transaction, story, view, memory, champion=champion, challenger=version, rows=rows)
             memories.remember(transaction, view.namespace, view.name, MEMORY, memory)
+
+    def _end_rollout(self, transaction: Transaction, story: Storyteller, memory: LoopMemory, following: int) -> None:
+        """A run by hand may end while a rollout is under way. Two at a time would leave one of them open for ever."""
+        rollout = memories.recall(transaction, self._view.namespace, self._view.name, ROLLOUT, RolloutMemory)
+        if rollout is not None:
+            progress = RolloutProgress(self._world, self._view, transaction, story)
+            # What it says about the loop is dropped: a challenger that had to make room has not failed.
+            progress.end(memory, rollout, RolloutPhase.INCONCLUSIVE, f"version {following} takes its place")
 
     def _monitors(self, version: str, reference: Reference) -> MonitorMemory:
         promised = float(self._view.spec.retrain.false_alarm_windows)

@@ -367,9 +367,12 @@ class Ticks:
     def _check_us(self, grid: Grid, rollout: RolloutMemory, summary: Summary) -> int | None:
         if grid.size_us is not None:
             return rollout.next_check
+        # Rows may stop coming: then time alone ends the rollout.
+        end_us = rollout.state.started_us + self._view.terms(rollout.alpha).max_duration_us
         if summary.rows < rollout.next_check:
-            return None
-        return self._world.analyst.event_time_at(self._view.namespace, self._view.name, rollout.next_check - 1) + 1
+            return end_us
+        last_us = self._world.analyst.event_time_at(self._view.namespace, self._view.name, rollout.next_check - 1)
+        return min(end_us, last_us + 1)
 
 
 class _Measurements:

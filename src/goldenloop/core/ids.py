@@ -9,7 +9,7 @@ import threading
 import time
 
 _DIGEST_CHUNK = 1 << 20
-_UUID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class _Sequence:
@@ -47,7 +47,7 @@ def uuid7(millisecond: int | None = None) -> str:
 
 def is_uuid(text: str) -> bool:
     """Whether the text has the form of a UUID in lower case."""
-    return bool(_UUID.match(text))
+    return bool(_UUID.fullmatch(text))
 
 
 def uuid7_millisecond(identity: str) -> int:

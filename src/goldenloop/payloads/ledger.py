@@ -15,6 +15,7 @@ import numpy as np
 from goldenloop.payloads.records import Answer, Label, Prediction, Value
 
 ROWS_KEPT = 1_000_000  # the oldest rows leave memory beyond this; they stay in the log
+_DROPPED_SHARE = 100  # they leave by the hundredth part, because taking from the front of a list moves all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Ledger:
     labelled: int = 0
     repeated_labels: int = 0
     _order: list[tuple[int, str, int]] = field(default_factory=list)
+    _dropped: int = 0  # rows that left memory; places go on counting them
     _rows: dict[tuple[str, int], _Row] = field(default_factory=dict)
     _aliases: dict[str, str] = field(default_factory=dict)
     _label_times: list[int] = field(default_factory=list)
@@ -94,7 +96,7 @@ class Ledger:
         self.watermark_us = record.event_us if self.watermark_us is None else max(self.watermark_us, record.event_us)
         self.first_us = record.event_us if self.first_us is None else min(self.first_us, record.event_us)
         if len(self._order) > ROWS_KEPT:
-            self._drop_oldest(len(self._order) - ROWS_KEPT)
+            self._drop_oldest(max(1, ROWS_KEPT // _DROPPED_SHARE))
 
     def add_label(self, label: Label) -> bool:
         """Take in a label; return whether its row is known."""
@@ -105,22 +107,23 @@ class Ledger:
         return True
 
     def __len__(self) -> int:
-        return len(self._order)
+        return self._dropped + len(self._order)
 
     def count_before(self, event_us: int) -> int:
         """How many rows have an event time before this."""
-        return bisect_left(self._order, (event_us, "", 0))
+        return self._dropped + bisect_left(self._order, (event_us, "", 0))
 
     def event_time_at(self, position: int) -> int:
-        """The event time of the row at this place in event-time order."""
-        return self._order[position][0]
+        """The event time of the row at this place in event-time order; of the oldest one in memory where it has left."""
+        return self._order[max(0, position - self._dropped)][0]
 
     def between(self, start_us: int, end_us: int, *, as_of_us: int | None = None) -> Rows:
         """The rows with start ≤ event time < end, with the labels known at `as_of_us` (None: all that came)."""
         return self.slice(self.count_before(start_us), self.count_before(end_us), as_of_us=as_of_us)
 
     def slice(self, first: int, last: int, *, as_of_us: int | None = None) -> Rows:
-        """The rows from place `first` to before `last` in event-time order."""
+        """The rows from place `first` to before `last` in event-time order, as far as they are still in memory."""
+        first, last = max(0, first - self._dropped), max(0, last - self._dropped)
         rows = [self._rows[identity, index] for _, identity, index in self._order[first:last]]
         names = list(dict.fromkeys(name for row in rows for name in row.columns))
         uniform = all(row.columns == rows[0].columns for row in rows)
@@ -172,6 +175,7 @@ class Ledger:
             if row.alias is not None:
                 self._aliases.pop(row.alias, None)
         del self._order[:count]
+        self._dropped += count
 
 
 def _known(row: _Row, as_of_us: int | None) -> Value:

@@ -123,7 +123,7 @@ def previous_golden(transaction: Transaction, namespace: str, model: str) -> Mod
     query = (
         select(versions)
         .where(versions.c.namespace == namespace, versions.c.model == model, versions.c.state == VersionState.RETIRED)
-        .order_by(versions.c.number.desc())
+        .order_by(versions.c.golden_order.desc(), versions.c.number.desc())
     )
     row = transaction.execute(query).first()
     return None if row is None else _version(row)
@@ -167,6 +167,9 @@ def make_golden(transaction: Transaction, version: ModelVersion, *, quarantine_o
     promoted = move(transaction, version, VersionState.GOLDEN)  # first: where it may not be, the old one stays
     if old is not None:
         move(transaction, old, VersionState.QUARANTINED if quarantine_old else VersionState.RETIRED)
+    mine = (versions.c.namespace == version.namespace, versions.c.model == version.model)
+    order = (transaction.scalar(select(func.max(versions.c.golden_order)).where(*mine)) or 0) + 1
+    transaction.execute(update(versions).where(*mine, versions.c.number == version.number).values(golden_order=order))
     return promoted
 
 

@@ -137,6 +137,9 @@ versions = Table(
     Column("model", String(253), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("state", String(16), nullable=False),
+    Column(
+        "golden_order", Integer
+    ),  # counts the changes of a model's golden version; that of the last time it became it
     Column("run_id", String(36)),
     Column("artifact_id", String(36)),
     Column("digest", String(64), nullable=False),  # of the served form

@@ -175,6 +175,7 @@ def upgrade() -> None:
         sa.Column("model", sa.String(length=253), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("golden_order", sa.Integer(), nullable=True),
         sa.Column("run_id", sa.String(length=36), nullable=True),
         sa.Column("artifact_id", sa.String(length=36), nullable=True),
         sa.Column("digest", sa.String(length=64), nullable=False),
