@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import select
+import socket
 import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+import httptools
 import msgspec
 
 from goldenloop.core.errors import (
@@ -32,6 +33,7 @@ _ERRORS: dict[int, type[GoldenloopError]] = {
 }
 _PATIENCE_SECONDS = 120.0  # how long "not now" answers are tried again
 _LONGEST_PAUSE_SECONDS = 5.0
+_PIECE = 1 << 16
 
 
 class Connection:
@@ -42,7 +44,7 @@ class Connection:
         self.address = address
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
         self._timeout = timeout_seconds
-        self._connection: http.client.HTTPConnection | None = None
+        self._socket: socket.socket | None = None
 
     def call(
         self,
@@ -75,46 +77,84 @@ class Connection:
 
     def close(self) -> None:
         """Close it; the next call opens it again."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def _send(
         self, method: str, path: str, content: bytes | None, headers: dict[str, str], on_sent: Callable[[], None]
     ) -> tuple[int, dict[str, str], bytes]:
+        lines = [
+            f"{method} {path} HTTP/1.1",
+            f"Host: {self._host}:{self._port}",
+            f"Content-Length: {len(content or b'')}",
+        ]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        request = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + (content or b"")
         for attempt in (1, 2):
-            if self._connection is not None and _was_closed(self._connection):
+            if self._socket is not None and _was_closed(self._socket):
                 self.close()
-            fresh = self._connection is None
-            if self._connection is None:
-                self._connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+            fresh = self._socket is None
             try:
-                self._connection.request(method, path, content, headers)
+                if self._socket is None:
+                    self._socket = socket.create_connection((self._host, self._port), timeout=self._timeout)
+                    self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._socket.sendall(request)
                 on_sent()
-                response = self._connection.getresponse()
-                text = response.read()
-            except (http.client.HTTPException, ConnectionError) as error:
+                response = _receive(self._socket)
+            except (OSError, httptools.HttpParserError) as error:
                 self.close()
                 # A kept connection may have been closed by the other side while it was idle; that is not a failure yet.
-                if fresh or attempt == 2 or method != "GET":
+                if fresh or attempt == 2 or method != "GET" or isinstance(error, TimeoutError):
                     raise UnavailableError(
                         f"{self.address} does not answer: {error}", mend="Is it running? See: goldenloop up."
                     ) from error
                 continue
-            except OSError as error:
+            if not response.keeps_alive:
                 self.close()
-                raise UnavailableError(
-                    f"{self.address} does not answer: {error}", mend="Is it running? See: goldenloop up."
-                ) from error
-            return response.status, {name.lower(): value for name, value in response.getheaders()}, text
+            return response.status, response.headers, bytes(response.body)
         raise AssertionError("both attempts end above")
 
 
-def _was_closed(connection: http.client.HTTPConnection) -> bool:
+class _Response:
+    """What the parser finds (httptools calls these by name)."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = bytearray()
+        self.is_complete = False
+        self.keeps_alive = True
+        self._parser = httptools.HttpResponseParser(self)
+
+    def feed(self, piece: bytes) -> None:
+        self._parser.feed_data(piece)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_body(self, piece: bytes) -> None:
+        self.body += piece
+
+    def on_message_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        self.keeps_alive = self._parser.should_keep_alive()
+        self.is_complete = True
+
+
+def _receive(connection: socket.socket) -> _Response:
+    response = _Response()
+    while not response.is_complete:
+        piece = connection.recv(_PIECE)
+        if not piece:
+            raise ConnectionResetError("the connection was closed before the answer was complete")
+        response.feed(piece)
+    return response
+
+
+def _was_closed(connection: socket.socket) -> bool:
     """Whether the other side has closed an idle connection: then it can be read, and there is nothing to read."""
-    if connection.sock is None:
-        return True
-    readable, _, _ = select.select([connection.sock], [], [], 0)
+    readable, _, _ = select.select([connection], [], [], 0)
     return bool(readable)
 
 

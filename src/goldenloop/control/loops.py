@@ -7,7 +7,7 @@ import msgspec
 from goldenloop.control.memory import LoopMemory, RolloutMemory
 from goldenloop.control.objectives import SLO, show_objectives, slo_name
 from goldenloop.control.progress import MEMORY, ROLLOUT
-from goldenloop.control.runs import ask_for_run, under_way
+from goldenloop.control.runs import ask_for_run, never_began, under_way
 from goldenloop.control.view import LOOP, LoopView
 from goldenloop.core.clock import Clock, to_text
 from goldenloop.core.errors import ConflictError
