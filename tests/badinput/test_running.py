@@ -6,8 +6,8 @@ import csv
 import http.client
 import json
 import random
-import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -238,7 +238,7 @@ def train(data: Input[Dataset], label: str, what: str) -> Model:
 
 
 @pytest.fixture(scope="session")
-def odd(good: Platform, project: Path) -> JsonObject:
+def odd(project: Path) -> JsonObject:
     """The good loop with a pipeline that goes wrong as its parameter says."""
     (project / "odd.py").write_text(PIPELINE)
     text = (project / "loop.yaml").read_text() + "  pipeline: {source: 'odd.py:train'}\n"
@@ -361,10 +361,7 @@ def test_what_init_prints_works_when_typed(tmp_path: Path) -> None:
     script = "set -e\n" + "\n".join(lines).replace(
         "up --detach", "up --detach --workers 1 --http-port 0 --inference-port 0"
     )
-    folder = Path(shutil.which("goldenloop") or "/nowhere").parent
-    import sys
-
-    path = f"{Path(sys.executable).parent}:{folder}:/usr/bin:/bin"
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     ran = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path,

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,10 @@ def make_plan(seed: int) -> list[Kill]:
     """About a dozen kills over the whole loop, control's among them in every phase."""
     dice = random.Random(seed)
     plan = [Kill(FIRST_RUN, part, dice.random()) for part in _shuffled(dice, [STEP, "control", "zygote"])]
-    for answers in sorted(dice.sample(range(30, 900), 4)):
-        plan.append(Kill(WINDOWS, dice.choice(["worker", "worker", "monitor", "control"]), answers=answers))
+    plan += [
+        Kill(WINDOWS, dice.choice(["worker", "worker", "monitor", "control"]), answers=answers)
+        for answers in sorted(dice.sample(range(30, 900), 4))
+    ]
     plan += [
         Kill(TRIGGERED_RUN, part, dice.random()) for part in _shuffled(dice, ["control", STEP, "monitor", "worker"])
     ]
@@ -155,7 +158,7 @@ def check_windows(platform: Platform, predictions: list[Prediction]) -> None:
     )
     assert [row["window"] for row in rows] == list(range(len(rows)))
     assert len(rows) > 1
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in pairwise(rows):
         assert before["end_us"] == after["start_us"]
     for row in rows:
         there = sum(1 for prediction in predictions if row["start_us"] <= prediction.event_us < row["end_us"])

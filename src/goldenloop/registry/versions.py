@@ -36,23 +36,11 @@ class NewVersion(msgspec.Struct, frozen=True, kw_only=True):
     trained_until_us: int | None
 
 
-class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
+class ModelVersion(NewVersion, frozen=True, kw_only=True):
     """A registered version."""
 
-    namespace: str
-    model: str
     number: int
     state: VersionState
-    run_id: str | None
-    artifact_id: str | None
-    digest: str
-    folder: str
-    signature: Signature
-    metrics: JsonObject
-    conversion: JsonObject
-    data_version: JsonObject
-    code_version: JsonObject
-    trained_until_us: int | None
     created_us: int
 
     @property
