@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ring_worlds import Rule, Scenario, Simulation
 
 from goldenloop.control.replaying import Journal, ReplayRow, replay_rows
 from goldenloop.core.clock import DAY, HOUR
@@ -82,15 +83,16 @@ def test_a_change_in_the_stream_ends_in_a_promotion(tmp_path: Path) -> None:
     assert values[-1] > 0.8
 
 
-@pytest.mark.process
 def test_rows_that_are_wrong_are_refused_with_what_is_wrong(tmp_path: Path) -> None:
-    document = loop_on(made_up(0, 20, change=None, seed=1), tmp_path)
-    rows = made_up(20, 1, change=None, seed=2)
+    scenario = Scenario(train=lambda _number, _regime: Rule(errors=(0.1,), salt=0.0), windows=1)
+    replay = Simulation(tmp_path / "world", scenario).replay
+    replay.begin()
+    rows = scenario.rows(1)
     with pytest.raises(InvalidSpecError, match="before the one above it"):
-        replay_rows(document, [rows[1], rows[0]], folder=tmp_path / "unsorted")
-    short = ReplayRow(rows[0].event_us, {"a": 1.0, "b": 2.0})
-    with pytest.raises(InvalidSpecError, match="'place' is missing"):
-        replay_rows(document, [short], folder=tmp_path / "short")
+        replay.send([rows[1], rows[0]])
+    features = {name: value for name, value in rows[2].features.items() if name != "noise"}
+    with pytest.raises(InvalidSpecError, match="'noise' is missing"):
+        replay.send([ReplayRow(rows[2].event_us, features)])
 
 
 def test_a_document_that_is_no_loop_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from tests.crash.conftest import LOOP, Course, course_of, settle
-from tests.support.platform import STEP, Platform, running, typed, wait_for
+from tests.support.platform import JOB, STEP, Platform, running, typed, wait_for
 from tests.support.streams import Row, Sender
 
 from goldenloop.payloads.records import Prediction
@@ -38,15 +38,19 @@ class Kill:
 
 
 def make_plan(seed: int) -> list[Kill]:
-    """About a dozen kills over the whole loop, control's among them in every phase."""
+    """About a dozen kills over the whole loop, control's among them.
+
+    Of the steps only control's own jobs are killed one by one: a person's step that is killed has failed, and so has its run. With the
+    zygote both lose their process, and are done again.
+    """
     dice = random.Random(seed)
-    plan = [Kill(FIRST_RUN, part, dice.random()) for part in _shuffled(dice, [STEP, "control", "zygote"])]
+    plan = [Kill(FIRST_RUN, part, dice.random()) for part in _shuffled(dice, [JOB, "control", "zygote"])]
     plan += [
         Kill(WINDOWS, dice.choice(["worker", "worker", "monitor", "control"]), answers=answers)
         for answers in sorted(dice.sample(range(30, 900), 4))
     ]
     plan += [
-        Kill(TRIGGERED_RUN, part, dice.random()) for part in _shuffled(dice, ["control", STEP, "monitor", "worker"])
+        Kill(TRIGGERED_RUN, part, dice.random()) for part in _shuffled(dice, ["control", JOB, "monitor", "worker"])
     ]
     plan += [Kill(ROLLOUT, part, dice.random() * 0.2) for part in _shuffled(dice, ["worker", "control", "monitor"])]
     return plan

@@ -74,7 +74,7 @@ def most_expected(count: int) -> float:
 
 @pytest.mark.parametrize(("champion", "challenger"), [(0.2, 0.2), (0.1, 0.11)])
 def test_a_challenger_that_is_no_better_is_seldom_promoted(champion: float, challenger: float) -> None:
-    count = 120
+    count = 80
     found = wrong_promotions(count, champion=champion, challenger=challenger, seed=8)
     assert found <= most_expected(count)
 

@@ -30,6 +30,7 @@ PARTS = {
     "zygote": "goldenloop.pipelines.zygote",
 }
 STEP = "step"  # a child of the zygote
+JOB = "job"  # one that does control's own work, and not a person's
 
 
 def typed(
@@ -97,7 +98,7 @@ class Platform:
     # processes
 
     def processes(self, part: str) -> list[int]:
-        """The processes of a part: `supervisor`, one of PARTS, or STEP. Only those of this home."""
+        """The processes of a part: `supervisor`, one of PARTS, STEP or JOB. Only those of this home."""
         tree = _tree()
         ours = {
             identity
@@ -113,8 +114,9 @@ class Platform:
         if part == "supervisor":
             return [each for each in ours if "goldenloop.cli.main up" in tree[each][1]]
         zygotes = {each for each in ours if PARTS["zygote"] in tree[each][1]}
-        if part == STEP:
-            return [each for each in ours if tree[each][0] in zygotes]
+        if part in (STEP, JOB):
+            steps = [each for each in ours if tree[each][0] in zygotes]
+            return steps if part == STEP else [each for each in steps if "/work/jobs/" in _folder_of(each)]
         return [each for each in ours if PARTS[part] in tree[each][1] and tree[each][0] not in zygotes]
 
     def kill(self, part: str, *, which: int = 0) -> bool:
@@ -201,6 +203,13 @@ def loop_file(folder: Path, name: str, spec: JsonObject) -> Path:
     document = {"apiVersion": "goldenloop.dev/v1alpha1", "kind": "Loop", "metadata": {"name": name}, "spec": spec}
     path.write_text(json.dumps(document, indent=1))
     return path
+
+
+def _folder_of(identity: int) -> str:
+    try:
+        return os.readlink(f"/proc/{identity}/cwd")
+    except OSError:
+        return ""
 
 
 def _tree() -> dict[int, tuple[int, str]]:

@@ -56,7 +56,8 @@ class LocalJobs:
         ended = self._ended.get(self._waiting[key])
         if ended is None:
             return None
-        if ended.outcome is Outcome.LOST and self._losses.get(key, 0) < _LOSSES_FORGIVEN:
+        # A job is our own work and changes nothing but its folder: one that was killed is done again, as one whose process is gone.
+        if ended.outcome in (Outcome.LOST, Outcome.SIGNALED) and self._losses.get(key, 0) < _LOSSES_FORGIVEN:
             self._losses[key] = self._losses.get(key, 0) + 1
             self._start(key, kind, request)
             return None

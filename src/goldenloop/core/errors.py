@@ -22,7 +22,7 @@ class GoldenloopError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{text}. {self.mend}" if self.mend else text
+        return f"{text.removesuffix('.')}. {self.mend}" if self.mend else text
 
 
 class InvalidSpecError(GoldenloopError):
