@@ -68,7 +68,9 @@ def fit(rows: Input[Dataset], label: str, features: list, model: Output[Model], 
 
 
 @dsl.component
-def evaluate(model: Input[Model], evaluation_data: Input[Dataset], label: str, features: list, metrics: Output[Metrics]):
+def evaluate(
+    model: Input[Model], evaluation_data: Input[Dataset], label: str, features: list, metrics: Output[Metrics]
+):
     """How well it does on later rows; the loop's own gate decides."""
     import joblib
     import pandas as pd

@@ -34,8 +34,8 @@ class NewsBetweenTwoQuestions:
         self.asked += 1
         return None if self.asked == 1 else (self._event_us, self._event_us)
 
-    def settle(self) -> None:
-        self._router.settle()
+    def settle(self) -> bool:
+        return self._router.settle()
 
     def failures(self) -> dict[str, str]:
         return {}

@@ -26,8 +26,7 @@ from goldenloop.control.progress import ROLLOUT
 from goldenloop.control.replaying import InProcessRouter, Journal, Replayed, ReplayRow, ReplayWorld
 from goldenloop.control.ring import Ring
 from goldenloop.control.view import LOOP, LoopView
-from goldenloop.control.work.assess import Assessed, Assessment
-from goldenloop.control.work.prepare import Preparation, Prepared
+from goldenloop.control.work.records import Assessed, Assessment, Preparation, Prepared
 from goldenloop.control.world import World
 from goldenloop.core.clock import HOUR, MINUTE, SECOND, VirtualClock
 from goldenloop.core.errors import GoldenloopError, InvalidSpecError
@@ -230,8 +229,8 @@ class MortalRouter:
     def held(self, namespace: str, service: str) -> tuple[int, int] | None:
         return self._router.held(namespace, service)
 
-    def settle(self) -> None:
-        self._router.settle()
+    def settle(self) -> bool:
+        return self._router.settle()
 
     def failures(self) -> dict[str, str]:
         return self._router.failures()

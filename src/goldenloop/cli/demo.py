@@ -30,7 +30,7 @@ from goldenloop.cli.showing import print_trace
 from goldenloop.client import Client
 from goldenloop.client.replay import Sent, StreamRow, replay
 from goldenloop.control.home import Home
-from goldenloop.control.work.baselines import Comparison
+from goldenloop.control.work.records import Comparison
 from goldenloop.core.clock import HOUR, to_text
 from goldenloop.core.durations import format_duration, parse_duration
 from goldenloop.core.errors import GoldenloopError, InvalidSpecError, NotFoundError

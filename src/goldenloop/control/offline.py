@@ -10,7 +10,7 @@ from goldenloop.control import byhand
 from goldenloop.control.home import Home, write_atomically
 from goldenloop.control.router import present_table
 from goldenloop.control.world import World
-from goldenloop.core.errors import ConflictError, GoldenloopError, NotFoundError
+from goldenloop.core.errors import ConflictError, NotFoundError
 from goldenloop.core.ids import uuid7
 from goldenloop.core.json import JsonObject
 from goldenloop.core.phases import VersionState
@@ -56,7 +56,8 @@ def adopt(home: Home, world: World) -> bool:
     notes = sorted((home.path / _FOLDER).glob("*.json"))
     for path in notes:
         pending = msgspec.json.decode(path.read_bytes(), type=PendingRollback)
-        with contextlib.suppress(GoldenloopError):
+        # Where it cannot be any more, it need not be; where the store does not answer, the note must stay.
+        with contextlib.suppress(NotFoundError, ConflictError):
             with world.database.read() as transaction:
                 bad = versions.get(transaction, pending.namespace, pending.name, pending.quarantined)
             if bad.state is not VersionState.QUARANTINED:

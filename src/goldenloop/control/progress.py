@@ -46,6 +46,8 @@ def begin(
     policy = view.spec.rollout
     alpha = alpha_share(number, policy.alpha)
     name = f"{view.name}-{challenger.number}"
+    if resources.find(transaction, ROLLOUT_KIND, view.namespace, name) is not None:
+        name = f"{name}-{view.uid[-6:]}"  # somebody else's has the name
     bet = {"low": -1.0, "high": 1.0}
     state = RolloutState(
         champion=champion.name,

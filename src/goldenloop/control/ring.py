@@ -89,8 +89,8 @@ class Ring:
         # Asked once a look, and before the log is read: a request that waits shows that all before it have come, but a log that was
         # read sooner does not hold all of those.
         self._held = {view.uid: self._world.router.held(view.namespace, view.name) for view in views}
-        if any(held is not None for held in self._held.values()):
-            self._world.router.settle()
+        if any(held is not None for held in self._held.values()) and not self._world.router.settle():
+            self._held = {}  # a worker may still have what is not in the log: nothing is decided on it yet
         return self._world.analyst.sync()
 
     def _loop(self, view: LoopView, summary: Summary) -> tuple[bool, Service | None]:

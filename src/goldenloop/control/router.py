@@ -39,9 +39,8 @@ class FileRouter:
     def held(self, namespace: str, service: str) -> tuple[int, int] | None:
         return self._workers.held().get((namespace, service))
 
-    def settle(self) -> None:
-        if not self._workers.settle():
-            _log.warning("an inference worker did not settle in time")
+    def settle(self) -> bool:
+        return self._workers.settle()
 
     def failures(self) -> dict[str, str]:
         return self._workers.failures()

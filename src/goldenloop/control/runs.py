@@ -17,8 +17,7 @@ from sqlalchemy.engine import RowMapping
 from goldenloop.control.memory import LoopMemory, MonitorMemory, RolloutMemory
 from goldenloop.control.progress import MEMORY, MONITORS, ROLLOUT, RolloutProgress, begin, set_back
 from goldenloop.control.view import LoopView
-from goldenloop.control.work.assess import Assessed, Assessment
-from goldenloop.control.work.prepare import Preparation, Prepared
+from goldenloop.control.work.records import Assessed, Assessment, Preparation, Prepared
 from goldenloop.control.world import Storyteller, World
 from goldenloop.core.durations import parse_duration
 from goldenloop.core.errors import GoldenloopError, UnavailableError

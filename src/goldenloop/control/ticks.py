@@ -85,12 +85,14 @@ class Ticks:
             assert monitors is not None
             story = Storyteller(transaction, view.namespace, view.name, tick_us, now_us)
             monitors = self._close_windows(transaction, story, summary, monitors, champion, reference, tick_us)
+            judged = self._memory.judged
             monitors = self._judge_windows(transaction, story, summary, monitors, champion, tick_us)
             memories.remember(transaction, view.namespace, view.name, MONITORS, monitors)
             if rollout is not None:
                 progress = RolloutProgress(world, view, transaction, story)
                 self._memory = progress.check(self._memory, rollout, summary, tick_us)
-            self._consider_trigger(transaction, story, tick_us)
+            if self._memory.judged > judged:  # between two windows nothing is learned about a cause
+                self._consider_trigger(transaction, story, tick_us)
             self._memory = msgspec.structs.replace(self._memory, tick_us=tick_us)
             memories.remember(transaction, view.namespace, view.name, MEMORY, self._memory)
 

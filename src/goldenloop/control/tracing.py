@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from goldenloop.control.home import Home
 from goldenloop.control.jobs import Failure
-from goldenloop.control.work.explain import Explained, Explanation
+from goldenloop.control.work.records import Explained, Explanation
 from goldenloop.core.clock import to_text
 from goldenloop.core.errors import GoldenloopError, NotFoundError, UnavailableError
 from goldenloop.core.json import Json, JsonObject

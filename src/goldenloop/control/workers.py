@@ -75,12 +75,12 @@ class Workers:
                 del self._held[namespace, service]
 
     def settle(self, timeout_seconds: float = 5.0) -> bool:
-        """Wait until every worker has answered and logged what had reached it; whether all said so in time."""
+        """Wait until every worker has answered and logged what had reached it; whether all said so in time, and there is one."""
         with self._changed:
             self._settle_number += 1
             number = self._settle_number
         self._send(Settle(number))
-        return self._wait(lambda peers: all(peer.settled >= number for peer in peers), timeout_seconds)
+        return self._wait(lambda peers: bool(peers) and all(peer.settled >= number for peer in peers), timeout_seconds)
 
     def serving(self, generation: int, timeout_seconds: float = 30.0) -> bool:
         """Wait until every worker answers by this generation or a later one; whether all do."""

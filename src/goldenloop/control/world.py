@@ -54,8 +54,8 @@ class Router(Protocol):
         """The first and the last event time of the requests that wait there for control, or None."""
         ...
 
-    def settle(self) -> None:
-        """Return when everything that had arrived is answered and logged."""
+    def settle(self) -> bool:
+        """Return when everything that had arrived is answered and logged; whether that is certain."""
         ...
 
     def failures(self) -> dict[str, str]:

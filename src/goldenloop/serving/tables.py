@@ -1,7 +1,8 @@
 """Following the routing table: read it, load what is new beside what runs, then switch.
 
-Rules. Versions are loaded in a thread, before the switch; requests go on meanwhile. A service with a version that does not load stays as
-it was, and the reason is reported. Loaded versions are shared by path and digest, and let go when no service names them.
+Rules. Versions are loaded in a thread, before the switch; requests go on meanwhile. A service with a version that it needs and that
+does not load stays as it was, and the reason is reported. Loaded versions are shared by path and digest, and let go when no service
+names them.
 """
 
 from __future__ import annotations
@@ -85,7 +86,11 @@ class TableFollower:
             for version, reason in wrong.items():
                 failed[f"{service.namespace}/{service.name}/{version}"] = reason
             if not wrong:
-                models = {served.version: loaded[served.path, served.digest] for served in service.versions}
+                models = {
+                    served.version: loaded[served.path, served.digest]
+                    for served in service.versions
+                    if (served.path, served.digest) in loaded
+                }
                 deployed[name] = Deployed(service, models)
             elif name in self._deployed:
                 deployed[name] = self._deployed[name]
@@ -101,14 +106,13 @@ def _load(served: Served) -> Model:
 
 
 def _wrong_versions(service: Service, reasons: dict[tuple[str, str], str]) -> dict[str, str]:
-    """Versions of a service that cannot take part, each with the reason."""
-    present = {served.version for served in service.versions}
-    wrong = {
-        served.version: reasons[served.path, served.digest]
-        for served in service.versions
-        if (served.path, served.digest) in reasons
-    }
+    """Versions that a service needs and that cannot take part, each with the reason. One that only stands by is not needed."""
+    present = {served.version: served for served in service.versions}
+    wrong: dict[str, str] = {}
     for version in (service.champion, *(route.version for route in service.routes), *service.shadows):
-        if version not in present:
+        served = present.get(version)
+        if served is not None and (served.path, served.digest) in reasons:
+            wrong[version] = reasons[served.path, served.digest]
+        elif served is None:
             wrong[version] = "the routing table names it and does not say where it lies"
     return wrong

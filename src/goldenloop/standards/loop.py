@@ -179,6 +179,12 @@ def check_loop(spec: LoopSpec) -> None:
         raise InvalidSpecError(
             "the last step is not 100", where="spec.rollout.canary", mend="End with 100: all of the traffic."
         )
+    if not spec.rollout.shadow and steps and steps[0] >= 100:
+        raise InvalidSpecError(
+            "without a shadow the first step would give all of the traffic to a version with no evidence",
+            where="spec.rollout.canary",
+            mend="Begin with a smaller step, or leave shadow: true.",
+        )
     for index, objective in enumerate(spec.objectives):
         parse_target(objective.target, where=f"spec.objectives[{index}].target")
         _positive(objective.window, f"spec.objectives[{index}].window")

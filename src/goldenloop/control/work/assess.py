@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from goldenloop.control.work.records import Assessed, Assessment
 from goldenloop.control.work.rolling import rolling_losses
 from goldenloop.core.ids import digest_file
 from goldenloop.core.json import JsonObject
-from goldenloop.core.phases import Verdict
 from goldenloop.core.signatures import Signature, Task
 from goldenloop.evaluation.gate import Evaluation, Evidence, Thresholds, judge
 from goldenloop.evaluation.slices import slices_of
@@ -42,35 +42,6 @@ from goldenloop.stats.losses import loss_scale
 BACKGROUND_ROWS = 100  # training rows that explanations compare with
 _TIMED_ROWS = 200
 _SEED = 11
-
-
-class Assessment(msgspec.Struct, frozen=True, kw_only=True):
-    """What to assess. `champion` is the folder of the served form that answers now, None where none does."""
-
-    model: str
-    data: str
-    evaluation: str
-    history: str | None
-    schema: Schema
-    size: WindowSize
-    span_us: int | None  # the loop's data window, None for all of the past
-    champion: str | None
-    margin: float
-    protected: tuple[str, ...]
-
-
-class Assessed(msgspec.Struct, frozen=True, kw_only=True):
-    """The verdict and what it rests on. `folder` is the served form; `digest` that of its model."""
-
-    verdict: Verdict
-    reason: str
-    evidence: JsonObject
-    folder: str
-    digest: str
-    signature: Signature
-    conversion: JsonObject
-    metrics: JsonObject
-    expected_loss: float
 
 
 def assess(request: Assessment, folder: Path) -> Assessed:

@@ -10,12 +10,12 @@ import os
 from pathlib import Path
 
 import joblib
-import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 from sklearn.base import clone
 
-from goldenloop.features.schema import Schema, event_times, labels_for
+from goldenloop.control.work.records import Comparison
+from goldenloop.features.schema import event_times, labels_for
 from goldenloop.lineage.baselines import Baseline, Baselines
 from goldenloop.serving.models import load
 from goldenloop.serving.scoring import score_table
@@ -23,20 +23,6 @@ from goldenloop.stats.losses import as_text, metrics
 from goldenloop.tuning.tabular import frame_for
 
 _FEWEST_ROWS = 40
-
-
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole stream (Parquet), where it goes live, and how the loop cuts time. `estimator` is a file of the loop's own first run."""
-
-    stream: str
-    estimator: str
-    first_version: str  # the folder of its served form
-    schema: Schema
-    metric: str
-    live_from_us: int
-    window_us: int
-    span_us: int | None
-    delay_us: int
 
 
 def compare(request: Comparison) -> Baselines:

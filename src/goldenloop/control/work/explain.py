@@ -5,38 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from goldenloop.control.work.records import Explained, Explanation
 from goldenloop.core.errors import InvalidSpecError, NotFoundError
 from goldenloop.payloads.records import Value
 from goldenloop.serving.models import load
 from goldenloop.serving.scoring import batch_of_table
-from goldenloop.stats.attributions import Attribution, attribute
+from goldenloop.stats.attributions import attribute
 
 _SEED = 5  # the same prediction is explained alike each time
-
-
-class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """What to explain: a row as it was logged, and the answer that went out."""
-
-    folder: str
-    row: dict[str, Value]
-    answer: str | float
-
-
-class Explained(msgspec.Struct, frozen=True, kw_only=True):
-    """Contributions, largest first, to the score of the answer that was given: its probability, or the value.
-
-    They add up to `score` less `usual`, the mean over the background rows.
-    """
-
-    attributions: tuple[Attribution, ...]
-    score: float
-    usual: float
-    of: str
 
 
 def explain(request: Explanation) -> Explained:

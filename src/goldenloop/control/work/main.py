@@ -13,25 +13,29 @@ from goldenloop.core.errors import GoldenloopError
 
 
 def _prepare(folder: Path, request: bytes) -> msgspec.Struct:
-    from goldenloop.control.work.prepare import Preparation, prepare
+    from goldenloop.control.work.prepare import prepare
+    from goldenloop.control.work.records import Preparation
 
     return prepare(msgspec.json.decode(request, type=Preparation), folder)
 
 
 def _assess(folder: Path, request: bytes) -> msgspec.Struct:
-    from goldenloop.control.work.assess import Assessment, assess
+    from goldenloop.control.work.assess import assess
+    from goldenloop.control.work.records import Assessment
 
     return assess(msgspec.json.decode(request, type=Assessment), folder)
 
 
 def _explain(_folder: Path, request: bytes) -> msgspec.Struct:
-    from goldenloop.control.work.explain import Explanation, explain
+    from goldenloop.control.work.explain import explain
+    from goldenloop.control.work.records import Explanation
 
     return explain(msgspec.json.decode(request, type=Explanation))
 
 
 def _baselines(_folder: Path, request: bytes) -> msgspec.Struct:
-    from goldenloop.control.work.baselines import Comparison, compare
+    from goldenloop.control.work.baselines import compare
+    from goldenloop.control.work.records import Comparison
 
     return compare(msgspec.json.decode(request, type=Comparison))
 

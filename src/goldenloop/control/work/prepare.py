@@ -6,7 +6,6 @@ A row that is both in the source and logged is counted once: where event time an
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -15,10 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from goldenloop.control.memory import Choice
+from goldenloop.control.work.records import Preparation, Prepared
 from goldenloop.core.clock import to_text
 from goldenloop.core.durations import parse_duration
 from goldenloop.core.errors import InvalidSpecError
-from goldenloop.core.json import JsonObject
 from goldenloop.core.signatures import Task
 from goldenloop.features.schema import Schema, event_times, infer_schema
 from goldenloop.features.source import content_version, read_source, write_parquet
@@ -33,40 +32,6 @@ METRICS: dict[Task, tuple[str, ...]] = {
 }
 _SEED = 7  # of the split of rows without a time; the same rows are split alike each time
 TIME = "__event_time_us"
-
-
-class Preparation(msgspec.Struct, frozen=True, kw_only=True):
-    """What to prepare. `schema` is that of the first run, None for the first run itself; `logged` are labelled rows from the log."""
-
-    source: str | None
-    label: str
-    timestamp: str | None
-    subject: str | None
-    protected: tuple[str, ...]
-    task: Literal["auto", "classification", "regression"]
-    metric: str
-    window: str
-    windows_size: int | str
-    schema: Schema | None
-    logged: str | None
-    until_us: int | None
-
-
-class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """What was prepared: files in the job's folder, what the columns mean and why, and the content's identity."""
-
-    schema: Schema
-    task: Task
-    metric: str
-    label: str
-    timestamp: str
-    choices: dict[str, Choice]
-    size: WindowSize
-    data: str
-    evaluation: str
-    history: str | None
-    data_version: JsonObject
-    trained_until_us: int | None
 
 
 def prepare(request: Preparation, folder: Path) -> Prepared:
