@@ -265,3 +265,18 @@ def test_rows_that_do_not_match_are_refused() -> None:
         )
     with pytest.raises(InvalidSpecError, match="Regression needs numbers"):
         judge("regression", np.array(["a"]), Evidence(answers=np.array([1.0])), training_rows=1)
+
+
+def test_a_model_that_is_nearly_always_right_is_certain_on_few_rows() -> None:
+    labels = np.array(["a", "b"] * 40, dtype=object)
+    said = labels.copy()
+    said[[5, 50]] = ["a", "b"]
+    probabilities = np.where(said[:, None] == np.array(["a", "b"], dtype=object), 0.99, 0.01).astype(np.float64)
+    judged = judge(
+        "classification",
+        labels,
+        Evidence(answers=said, probabilities=probabilities),
+        classes=("a", "b"),
+        training_rows=320,
+    )
+    assert judged.verdict is Verdict.PASS, judged.reason
