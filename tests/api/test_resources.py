@@ -299,7 +299,7 @@ def test_a_wrong_loop_is_explained(http: httpx.Client, namespace: str, wrong: ob
     ("name", "spec", "said"),
     [
         ("Monitor", {"monitors": [{"type": "drft"}]}, "spec.monitors[0].type"),
-        ("Trigger", {"suspnd": True}, "Did you mean 'suspend'?"),
+        ("Trigger", {"retrian": {}}, "Did you mean 'retrain'?"),
         ("Rollout", {"alpha": 0}, "spec.alpha"),
         ("InferenceService", {"predictor": {}}, "spec.predictor.model"),
         ("SLO", {"objectives": []}, "spec.objectives"),

@@ -116,7 +116,11 @@ class Platform:
         zygotes = {each for each in ours if PARTS["zygote"] in tree[each][1]}
         if part in (STEP, JOB):
             steps = [each for each in ours if tree[each][0] in zygotes]
-            return steps if part == STEP else [each for each in steps if "/work/jobs/" in _folder_of(each)]
+            return (
+                steps
+                if part == STEP
+                else [each for each in steps if str(self.home / "work" / "jobs") in _folder_of(each)]
+            )
         return [each for each in ours if PARTS[part] in tree[each][1] and tree[each][0] not in zygotes]
 
     def kill(self, part: str, *, which: int = 0) -> bool:

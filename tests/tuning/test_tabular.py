@@ -98,3 +98,11 @@ def test_rows_without_a_label_are_left_out_and_too_few_are_refused() -> None:
     assert train(holes, schema, budget_seconds=0, clock=SystemClock()).rows == 40
     with pytest.raises(InvalidSpecError, match="too few"):
         train(holes.slice(0, 1), schema, budget_seconds=0, clock=SystemClock())
+
+
+def test_a_column_without_any_number_does_not_stop_the_training() -> None:
+    data = table(120)
+    schema = schema_of(data)
+    empty = data.set_column(1, "other", pa.nulls(data.num_rows, pa.float64()))
+    trained = train(empty, schema, budget_seconds=5, clock=SystemClock())
+    assert judge(trained.model, empty, schema)["accuracy"] > 0.7

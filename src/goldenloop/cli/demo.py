@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pv
 import pyarrow.parquet as pq
@@ -35,12 +36,14 @@ from goldenloop.core.clock import HOUR, to_text
 from goldenloop.core.durations import format_duration, parse_duration
 from goldenloop.core.errors import GoldenloopError, InvalidSpecError, NotFoundError
 from goldenloop.core.json import Json, JsonObject
+from goldenloop.core.signatures import Task
 from goldenloop.features.schema import Schema, event_times, infer_schema
 from goldenloop.features.source import read_source
 from goldenloop.lineage.baselines import Baselines
 from goldenloop.pipelines.runs import model_file
 from goldenloop.standards.documents import convert
 from goldenloop.standards.loop import LoopSpec
+from goldenloop.stats.losses import metrics
 from goldenloop.store.artifacts import Artifacts
 
 _DELIVERY_US = 6 * HOUR  # labels come in batches
@@ -73,16 +76,23 @@ class DemoOptions:
 
 @dataclass(slots=True)
 class Tally:
-    """What the sender saw: how many answers were right, and the last prediction of each version."""
+    """What the sender saw: the labels and the answers that went out, and the last prediction of each version."""
 
-    rows: int = 0
-    right: int = 0
+    labels: list[Json] = field(default_factory=list)
+    answers: list[Json] = field(default_factory=list)
     latest: dict[str, str] = field(default_factory=dict)
 
     def add(self, sent: Sent) -> None:
-        self.rows += 1
-        self.right += str(sent.answer) == str(sent.label)
+        if sent.label is not None:
+            self.labels.append(sent.label)
+            self.answers.append(sent.answer)
         self.latest[sent.version] = sent.prediction
+
+    def measured(self, task: Task, metric: str) -> float | None:
+        """The metric over all labelled rows, None where there are none."""
+        if not self.labels:
+            return None
+        return metrics(task, np.array(self.labels, dtype=object), np.array(self.answers, dtype=object))[metric]
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -165,6 +175,11 @@ class _Stage:
         metadata = document["metadata"]
         assert isinstance(metadata, dict)
         return cls(str(metadata["name"]), document, spec, stream, [int(moment) for moment in times], live, schema)
+
+    @property
+    def metric(self) -> str:
+        """What is compared over the stream."""
+        return "accuracy" if self.schema.task == "classification" else "mae"
 
     @property
     def delay_us(self) -> int:
@@ -289,11 +304,12 @@ def _result(
             for part in ("payload", "answer", "version", "evaluation", "run", "data", "code", "attributions")
         ),
     }
-    overall = tally.right / tally.rows if tally.rows else None
+    metric = stage.metric
+    overall = tally.measured(stage.schema.task, metric)
     policies = baselines.policies
     quality: JsonObject = {
-        "metric": "accuracy",
-        "rows": tally.rows,
+        "metric": metric,
+        "rows": len(tally.labels),
         "loop": {"overall": overall, "runs": len(triggered)},
         "never": {"overall": policies["never"].overall, "runs": 0},
         "periodic": {"overall": policies["periodic"].overall, "runs": policies["periodic"].runs},
@@ -341,7 +357,7 @@ def _start_comparison(stage: _Stage, home: Home, client: Client) -> tuple[subpro
         estimator=str(model_file(artifacts, str(models[-1]["uri"]))),
         first_version=_first_folder(home, stage.name),
         schema=stage.schema,
-        metric="accuracy" if stage.schema.task == "classification" else "mae",
+        metric=stage.metric,
         live_from_us=stage.times[stage.live],
         window_us=parse_duration(chosen),
         span_us=None if window == "all" else parse_duration(window),
@@ -404,7 +420,7 @@ class _Step:
 def _print_end(result: JsonObject, page: str) -> None:
     quality = _object(result["quality"])
     console.print()
-    console.print("accuracy over the stream, and what it cost", style="bold")
+    console.print(f"{quality['metric']} over the stream, and what it cost", style="bold", markup=False)
     for name, label in (("loop", "the loop"), ("never", "never retrained"), ("periodic", "retrained at every window")):
         policy = _object(quality[name])
         overall = policy["overall"]

@@ -105,7 +105,7 @@ class LocalJobs:
         response = folder / "response.json"
         if ended.succeeded and response.exists():
             return msgspec.Raw(response.read_bytes())
-        tail = log_tail(folder / "log.txt")
+        tail = log_tail(folder / "log.txt", lines=1)
         return GoldenloopError(
             f"the work {ended.describe()}", where=key, mend=f"Its last words: {tail}" if tail else ""
         )

@@ -269,7 +269,7 @@ def _kind(column: pa.ChunkedArray) -> tuple[Kind, str]:
             return "ignored", "every row has another text: an id"
         if distinct > _MOST_CATEGORIES and distinct > present / 2:
             return "ignored", f"{distinct} different texts in {present} rows: free text"
-        return "category", f"it holds {distinct} different texts"
+        return "category", f"it holds {distinct} different texts" if distinct > 1 else "it holds one text so far"
     if pa.types.is_temporal(kind):
         return "ignored", "a time that is not the event time"
     return "ignored", f"{kind} cannot be learned from"

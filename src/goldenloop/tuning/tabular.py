@@ -82,6 +82,14 @@ def frame_for(table: pa.Table, schema: Schema) -> pd.DataFrame:
     )
 
 
+def fit(model: Pipeline, frame: pd.DataFrame, labels: npt.NDArray[np.generic]) -> Pipeline:
+    """Fit a model. A number column without any number is given zeros to learn from: boosting cannot be fitted on it, and on a
+    constant nothing splits.
+    """
+    empty = [name for name in frame.columns if frame[name].dtype.kind == "f" and bool(frame[name].isna().all())]
+    return model.fit(frame.assign(**dict.fromkeys(empty, 0.0)) if empty else frame, labels)
+
+
 def train(table: pa.Table, schema: Schema, *, budget_seconds: float, clock: Clock) -> Trained:
     """Search the candidates within the budget and fit the best on all labelled rows. Raises InvalidSpecError."""
     labels, present = labels_for(table, schema)
@@ -97,16 +105,14 @@ def train(table: pa.Table, schema: Schema, *, budget_seconds: float, clock: Cloc
     early, late = frame.iloc[:split], frame.iloc[split:]
 
     def loss_of(recipe: Recipe) -> float:
-        model = build(recipe, schema)
-        model.fit(early, labels[:split])
+        model = fit(build(recipe, schema), early, labels[:split])
         return loss(model, late, labels[split:], task=schema.task)
 
     wanted = [
         (name, recipe) for name, recipe in CANDIDATES if recipe.iterations <= 150 or len(labels) >= _LARGE_FROM_ROWS
     ]
     found = search(wanted, loss_of, budget_seconds=budget_seconds, clock=clock)
-    model = build(found.best, schema)
-    model.fit(frame, labels)
+    model = fit(build(found.best, schema), frame, labels)
     return Trained(model=model, search=found, rows=len(labels))
 
 

@@ -15,7 +15,7 @@ from goldenloop.features.schema import Schema, event_times, labels_for
 from goldenloop.monitors.reference import Windows
 from goldenloop.stats.detection import PROMISE_WINDOWS
 from goldenloop.stats.losses import losses
-from goldenloop.tuning.tabular import Recipe, build, frame_for
+from goldenloop.tuning.tabular import Recipe, build, fit, frame_for
 
 _PLAIN = Recipe(family="boosting", iterations=40, leaves=8)
 _FEWEST_WINDOWS = 2  # before the first origin
@@ -45,8 +45,7 @@ def rolling_losses(
         judged = rows[present[rows]]
         if len(judged) == 0 or len(np.unique(labels[training])) < 2:
             continue
-        model = build(_PLAIN, schema)
-        model.fit(frame.iloc[training], labels[training])
+        model = fit(build(_PLAIN, schema), frame.iloc[training], labels[training])
         answers = np.asarray(model.predict(frame.iloc[judged]), dtype=object)
         found.append(float(losses(schema.task, labels[judged], answers, scale=scale).mean()))
     return np.array(found)
