@@ -48,7 +48,7 @@ def promote(world: World, namespace: str, name: str, *, version: int | None, rea
         why = f"promoted by hand{f': {reason}' if reason else ''}"
         _on_record(transaction, world, chosen, old, why)
         if rollout is not None and memory is not None:
-            progress = RolloutProgress(world, view, transaction, story)
+            progress = RolloutProgress(world, view, story)
             ours = int(rollout.state.challenger) == number
             phase = RolloutPhase.PROMOTED if ours else RolloutPhase.INCONCLUSIVE
             memory = progress.end(memory, rollout, phase, why)
@@ -73,9 +73,7 @@ def roll_back(world: World, namespace: str, name: str, *, reason: str) -> JsonOb
         story = _story(world, transaction, view, memory)
         why = f"rolled back by hand{f': {reason}' if reason else ''}"
         if rollout is not None and memory is not None:
-            memory = RolloutProgress(world, view, transaction, story).end(
-                memory, rollout, RolloutPhase.ROLLED_BACK, why
-            )
+            memory = RolloutProgress(world, view, story).end(memory, rollout, RolloutPhase.ROLLED_BACK, why)
             memories.remember(transaction, namespace, name, MEMORY, memory)
             return {"golden": int(rollout.state.champion), "quarantined": int(rollout.state.challenger)}
         present = versions.golden(transaction, namespace, name)

@@ -32,7 +32,6 @@ ROLLOUT_KIND = kubernetes.kind_named("rollouts")
 
 
 def begin(
-    transaction: Transaction,
     story: Storyteller,
     view: LoopView,
     memory: LoopMemory,
@@ -42,6 +41,7 @@ def begin(
     rows: int,
 ) -> LoopMemory:
     """Put a blessed version into the shadow of the champion (or into its first share, where the loop wants no shadow)."""
+    transaction = story.transaction
     number = memory.rollouts + 1
     policy = view.spec.rollout
     alpha = alpha_share(number, policy.alpha)
@@ -90,10 +90,10 @@ def begin(
 class RolloutProgress:
     """Looks at a rollout's evidence and does what it allows, inside the transaction of a tick."""
 
-    def __init__(self, world: World, view: LoopView, transaction: Transaction, story: Storyteller) -> None:
+    def __init__(self, world: World, view: LoopView, story: Storyteller) -> None:
         self._world = world
         self._view = view
-        self._transaction = transaction
+        self._transaction = story.transaction
         self._story = story
 
     def check(self, memory: LoopMemory, rollout: RolloutMemory, summary: Summary, tick_us: int) -> LoopMemory:

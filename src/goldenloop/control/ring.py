@@ -204,7 +204,7 @@ class Ring:
             return
         at = memory.tick_us if memory.tick_us is not None else rollout.state.started_us
         story = Storyteller(transaction, view.namespace, view.name, at, self._world.clock.now_us())
-        progress = RolloutProgress(self._world, view, transaction, story)
+        progress = RolloutProgress(self._world, view, story)
         memory = progress.end(memory, rollout, RolloutPhase.ROLLED_BACK, f"it cannot be loaded: {why}")
         memories.remember(transaction, view.namespace, view.name, MEMORY, memory)
 

@@ -375,14 +375,14 @@ class RunReconciler:
                     self._end_rollout(transaction, story, memory, version.number)
                     # The rollout begins where the loop stands now: what was answered before had no challenger beside it.
                     rows = world.analyst.count_before(view.namespace, view.name, event_us)
-                    memory = begin(transaction, story, view, memory, champion=champion, challenger=version, rows=rows)
+                    memory = begin(story, view, memory, champion=champion, challenger=version, rows=rows)
             memories.remember(transaction, view.namespace, view.name, MEMORY, memory)
 
     def _end_rollout(self, transaction: Transaction, story: Storyteller, memory: LoopMemory, following: int) -> None:
         """A run by hand may end while a rollout is under way. Two at a time would leave one of them open for ever."""
         rollout = memories.recall(transaction, self._view.namespace, self._view.name, ROLLOUT, RolloutMemory)
         if rollout is not None:
-            progress = RolloutProgress(self._world, self._view, transaction, story)
+            progress = RolloutProgress(self._world, self._view, story)
             # What it says about the loop is dropped: a challenger that had to make room has not failed.
             progress.end(memory, rollout, RolloutPhase.INCONCLUSIVE, f"version {following} takes its place")
 

@@ -20,7 +20,7 @@ from goldenloop.core.phases import Verdict
 from goldenloop.monitors.analyst import QualityFacts, Span, Summary, WindowFacts
 from goldenloop.monitors.windows import Grid
 from goldenloop.registry.versions import ModelVersion
-from goldenloop.stats.detection import Judgement
+from goldenloop.stats.detection import Judgement, WindowScorer
 from goldenloop.store import memories
 from goldenloop.store.database import Transaction, insert_ignoring
 from goldenloop.store.tables import decisions, measurements
@@ -84,15 +84,15 @@ class Ticks:
             rollout = memories.recall(transaction, view.namespace, view.name, ROLLOUT, RolloutMemory)
             assert monitors is not None
             story = Storyteller(transaction, view.namespace, view.name, tick_us, now_us)
-            monitors = self._close_windows(transaction, story, summary, monitors, champion, reference, tick_us)
+            monitors = self._close_windows(story, summary, monitors, champion, reference, tick_us)
             judged = self._memory.judged
-            monitors = self._judge_windows(transaction, story, summary, monitors, champion, tick_us)
+            monitors = self._judge_windows(story, summary, monitors, champion, tick_us)
             memories.remember(transaction, view.namespace, view.name, MONITORS, monitors)
             if rollout is not None:
-                progress = RolloutProgress(world, view, transaction, story)
+                progress = RolloutProgress(world, view, story)
                 self._memory = progress.check(self._memory, rollout, summary, tick_us)
             if self._memory.judged > judged:  # between two windows nothing is learned about a cause
-                self._consider_trigger(transaction, story, tick_us)
+                self._consider_trigger(story, tick_us)
             self._memory = msgspec.structs.replace(self._memory, tick_us=tick_us)
             memories.remember(transaction, view.namespace, view.name, MEMORY, self._memory)
 
@@ -100,7 +100,6 @@ class Ticks:
 
     def _close_windows(
         self,
-        transaction: Transaction,
         story: Storyteller,
         summary: Summary,
         monitors: MonitorMemory,
@@ -114,13 +113,12 @@ class Ticks:
             index = self._memory.closed
             span = self._span(grid, index, end, as_of_us=tick_us)
             facts = self._world.analyst.window(span, champion.name, reference, champion.signature)
-            monitors = self._measure_window(transaction, story, monitors, champion, index, span, facts)
+            monitors = self._measure_window(story, monitors, champion, index, span, facts)
             self._memory = msgspec.structs.replace(self._memory, closed=index + 1)
         return monitors
 
     def _measure_window(
         self,
-        transaction: Transaction,
         story: Storyteller,
         monitors: MonitorMemory,
         champion: ModelVersion,
@@ -128,27 +126,11 @@ class Ticks:
         span: Span,
         facts: WindowFacts,
     ) -> MonitorMemory:
-        write = _Measurements(transaction, self._view, champion.name, index, span, facts.rows)
+        write = _Measurements(story.transaction, self._view, champion.name, index, span, facts.rows)
         drift, answers = monitors.drift, monitors.answers
         watched = self._view.monitors
-        if "drift" not in watched:
-            pass
-        elif facts.score is None:
-            write.add("drift", "statistic", None, None, Verdict.INCONCLUSIVE, note=facts.note)
-        else:
-            judged, drift = drift.judge(facts.score)
-            write.judged("drift", judged)
-            named = watched["drift"] or tuple(facts.columns)
-            leading = sorted(
-                ((name, facts.columns[name]) for name in named if name in facts.columns), key=lambda item: -item[1]
-            )
-            for feature, score in leading:
-                write.add("drift", "score", score, None, Verdict.PASS, feature=feature)
-            self._tell_judgement(
-                story, "drift", "the data", index, judged, [name for name, _ in leading[:NAMED_FEATURES]]
-            )
-        for feature, share in facts.missing.items() if "drift" in watched else ():
-            write.add("drift", "missing", share, None, Verdict.PASS, feature=feature)
+        if "drift" in watched:
+            drift = self._measure_drift(story, write, drift, index, facts, watched["drift"])
         if facts.answer_score is not None and "predictionDrift" in watched:
             judged, answers = answers.judge(facts.answer_score)
             write.judged("predictionDrift", judged)
@@ -157,6 +139,30 @@ class Ticks:
             self._measure_service(write, facts)
         write.keep()
         return msgspec.structs.replace(monitors, drift=drift, answers=answers)
+
+    def _measure_drift(
+        self,
+        story: Storyteller,
+        write: _Measurements,
+        scorer: WindowScorer,
+        index: int,
+        facts: WindowFacts,
+        named: tuple[str, ...],
+    ) -> WindowScorer:
+        """The window's statistic, and the score and the missing share of each column."""
+        for feature, share in facts.missing.items():
+            write.add("drift", "missing", share, None, Verdict.PASS, feature=feature)
+        if facts.score is None:
+            write.add("drift", "statistic", None, None, Verdict.INCONCLUSIVE, note=facts.note)
+            return scorer
+        judged, scorer = scorer.judge(facts.score)
+        write.judged("drift", judged)
+        scores = {name: score for name, score in facts.columns.items() if not named or name in named}
+        leading = sorted(scores, key=lambda name: -scores[name])
+        for feature in leading:
+            write.add("drift", "score", scores[feature], None, Verdict.PASS, feature=feature)
+        self._tell_judgement(story, "drift", "the data", index, judged, leading[:NAMED_FEATURES])
+        return scorer
 
     def _measure_service(self, write: _Measurements, facts: WindowFacts) -> None:
         failed = facts.failed / facts.rows if facts.rows else None
@@ -171,7 +177,6 @@ class Ticks:
 
     def _judge_windows(
         self,
-        transaction: Transaction,
         story: Storyteller,
         summary: Summary,
         monitors: MonitorMemory,
@@ -189,13 +194,12 @@ class Ticks:
             facts = self._world.analyst.quality(
                 span, champion.name, self._memory.task, monitors.expected_loss, monitors.loss_scale, self._memory.metric
             )
-            monitors = self._measure_quality(transaction, story, monitors, champion, index, span, facts, tick_us)
+            monitors = self._measure_quality(story, monitors, champion, index, span, facts, tick_us)
             self._memory = msgspec.structs.replace(self._memory, judged=index + 1)
         return monitors
 
     def _measure_quality(
         self,
-        transaction: Transaction,
         story: Storyteller,
         monitors: MonitorMemory,
         champion: ModelVersion,
@@ -206,7 +210,7 @@ class Ticks:
     ) -> MonitorMemory:
         if "performance" not in self._view.monitors:
             return monitors
-        write = _Measurements(transaction, self._view, champion.name, index, span, facts.labelled)
+        write = _Measurements(story.transaction, self._view, champion.name, index, span, facts.labelled)
         if facts.residual is None:
             note = f"{facts.labelled} of {facts.rows} rows have a label"
             write.add("performance", self._memory.metric, None, None, Verdict.INCONCLUSIVE, note=note)
@@ -297,12 +301,12 @@ class Ticks:
 
     # trigger
 
-    def _consider_trigger(self, transaction: Transaction, story: Storyteller, tick_us: int) -> None:
+    def _consider_trigger(self, story: Storyteller, tick_us: int) -> None:
         memory, view = self._memory, self._view
         alarm = memory.alarm
         if alarm is None:
             return
-        rollout = memories.recall(transaction, view.namespace, view.name, ROLLOUT, RolloutMemory)
+        rollout = memories.recall(story.transaction, view.namespace, view.name, ROLLOUT, RolloutMemory)
         trained_until = memory.trained_until_us if memory.trained_until_us is not None else 0
         size = memory.grid.size_us if memory.grid is not None else None
         situation = triggers.Situation(
@@ -316,8 +320,8 @@ class Ticks:
         )
         decision = triggers.decide(view.trigger_policy(window_length_us(size)), situation, alarm.text)
         fired = isinstance(decision, triggers.Fire)
-        inserted = transaction.execute(
-            insert_ignoring(transaction, decisions).values(
+        inserted = story.transaction.execute(
+            insert_ignoring(story.transaction, decisions).values(
                 namespace=view.namespace,
                 loop=view.name,
                 cause_key=alarm.key,
