@@ -30,7 +30,7 @@ def schema_of(data: pa.Table) -> Schema:
 
 
 @pytest.mark.parametrize("regression", [False, True])
-@pytest.mark.parametrize("recipe", [recipe for _, recipe in CANDIDATES[:4]], ids=[name for name, _ in CANDIDATES[:4]])
+@pytest.mark.parametrize("recipe", [recipe for _, recipe in CANDIDATES[1:4]], ids=[name for name, _ in CANDIDATES[1:4]])
 def test_every_candidate_converts_and_agrees(recipe: Recipe, regression: bool) -> None:
     data = table(regression=regression)
     schema = schema_of(data)

@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -33,7 +34,6 @@ from goldenloop.tuning.budget import Outcome, search
 HOLDOUT_SHARE = 5  # the latest fifth of the rows judges
 _LEAST_PROBABILITY = 1e-6  # log loss of one row is at most 13.8
 _SEED = 0
-_NEVER = 1_000_000_000  # more rows than a leaf can have
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +140,8 @@ def build(recipe: Recipe, schema: Schema) -> Pipeline:
 
 def _estimator(recipe: Recipe, task: Task) -> BaseEstimator:
     classify = task == "classification"
+    if recipe.family == "constant":
+        return DummyClassifier(strategy="prior") if classify else DummyRegressor()
     if recipe.family == "linear":
         return LogisticRegression(max_iter=500) if classify else Ridge(alpha=1.0)
     kind = HistGradientBoostingClassifier if classify else HistGradientBoostingRegressor
@@ -149,8 +151,6 @@ def _estimator(recipe: Recipe, task: Task) -> BaseEstimator:
         max_leaf_nodes=recipe.leaves,
         l2_regularization=recipe.penalty,
         early_stopping=False,
-        # A tree that may not split leaves the prior (or the mean), as scikit-learn's dummies do; those do not convert to ONNX.
-        min_samples_leaf=_NEVER if recipe.family == "constant" else 20,
         random_state=_SEED,
     )
 
