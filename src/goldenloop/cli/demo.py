@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pv
 import pyarrow.parquet as pq
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from goldenloop.cli.applying import read_resources
@@ -31,6 +32,7 @@ from goldenloop.cli.showing import print_trace
 from goldenloop.client import Client
 from goldenloop.client.replay import Sent, StreamRow, replay
 from goldenloop.control.home import Home
+from goldenloop.control.router import present_table
 from goldenloop.control.work.records import Comparison
 from goldenloop.core.clock import HOUR, to_text
 from goldenloop.core.durations import format_duration, parse_duration
@@ -41,7 +43,7 @@ from goldenloop.features.schema import Schema, event_times, infer_schema
 from goldenloop.features.source import read_source
 from goldenloop.lineage.baselines import Baselines
 from goldenloop.pipelines.runs import model_file
-from goldenloop.standards.documents import convert
+from goldenloop.standards.documents import convert, read_yaml
 from goldenloop.standards.loop import LoopSpec
 from goldenloop.stats.losses import metrics
 from goldenloop.store.artifacts import Artifacts
@@ -205,7 +207,7 @@ class _Stage:
 class _Story:
     """Tells the timeline as it grows."""
 
-    def __init__(self, client: Client, loop: str, tell: object) -> None:
+    def __init__(self, client: Client, loop: str, tell: Console) -> None:
         self.client = client
         self.loop = loop
         self._tell = tell
@@ -226,7 +228,7 @@ class _Story:
                     )
 
     def say(self, text: str, kind: str = "") -> None:
-        self._tell.print(text, style=_STYLES.get(kind), markup=False)  # type: ignore[attr-defined]
+        self._tell.print(text, style=_STYLES.get(kind), markup=False)
 
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
@@ -370,8 +372,6 @@ def _start_comparison(stage: _Stage, home: Home, client: Client) -> tuple[subpro
 
 
 def _first_folder(home: Home, name: str) -> str:
-    from goldenloop.control.router import present_table
-
     service = next(each for each in present_table(home).services if each.name == name)
     return service.versions[0].path
 
@@ -436,8 +436,8 @@ def _print_end(result: JsonObject, page: str) -> None:
     console.print(f"{said}, in {result['seconds']} s; see it at {page}/#/loops", style="bold", markup=False)
 
 
-def _stay(page: str, tell: object) -> None:
-    tell.print(f"the platform goes on at {page}; Ctrl-C stops it", markup=False)  # type: ignore[attr-defined]
+def _stay(page: str, tell: Console) -> None:
+    tell.print(f"the platform goes on at {page}; Ctrl-C stops it", markup=False)
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             time.sleep(3600)
@@ -454,8 +454,6 @@ def examples() -> Path:
 
 
 def _spec_of(file: Path) -> LoopSpec:
-    from goldenloop.standards.documents import read_yaml
-
     for document in read_yaml(file.read_text(), source=str(file)):
         if document.get("kind") == "Loop":
             return convert(document.get("spec"), LoopSpec, where=f"{file}: spec")

@@ -16,22 +16,16 @@ from goldenloop.registry import versions
 from goldenloop.registry.versions import ModelVersion
 from goldenloop.standards import kubernetes, openslo
 from goldenloop.standards.kubernetes import condition, conditions_of, set_condition
-from goldenloop.standards.loop import MonitorSpec, NamedMonitor, TriggerSpec
+from goldenloop.standards.loop import MonitorSpec, MonitorType, NamedMonitor, TriggerSpec
 from goldenloop.store import memories, resources
 from goldenloop.store.database import Transaction
 
-_WATCHES = {
+_WATCHES: dict[MonitorType, str] = {
     "drift": "every input against the reference windows",
     "predictionDrift": "classes and confidence, or values, of the answers",
     "performance": "the loss against what a fresh model is expected to lose; only this retrains",
     "service": "failures and latency",
 }
-AUTO_MONITORS = (
-    NamedMonitor(type="drift"),
-    NamedMonitor(type="predictionDrift"),
-    NamedMonitor(type="performance"),
-    NamedMonitor(type="service"),
-)
 
 
 def establish(transaction: Transaction, view: LoopView, clock: Clock) -> None:
@@ -174,7 +168,7 @@ def _show_service(transaction: Transaction, view: LoopView, golden: ModelVersion
 def _owned(view: LoopView, golden: ModelVersion | None) -> list[tuple[str, str, JsonObject]]:
     """The kind, the name and the spec of each thing that the loop owns. Rollouts are made when there is one."""
     spec = view.spec
-    monitors = spec.monitors if isinstance(spec.monitors, tuple) else AUTO_MONITORS
+    monitors = tuple(NamedMonitor(type=kind, features=columns) for kind, columns in view.monitors.items())
     model: JsonObject = {
         "modelFormat": {"name": "onnx"},
         "storageUri": f"goldenloop://{view.name}/{golden.number if golden is not None else 'none'}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from goldenloop.core.clock import DAY
 from goldenloop.core.durations import parse_duration
@@ -10,12 +11,12 @@ from goldenloop.core.json import JsonObject
 from goldenloop.rollouts.decide import Terms
 from goldenloop.standards import kubernetes
 from goldenloop.standards.documents import convert
-from goldenloop.standards.loop import LoopSpec
+from goldenloop.standards.loop import LoopSpec, MonitorType
 from goldenloop.store.resources import metadata_of
 from goldenloop.triggers.decide import Policy
 
 LOOP = kubernetes.kind_named("loops")
-MONITOR_TYPES = ("drift", "predictionDrift", "performance", "service")
+MONITOR_TYPES: tuple[MonitorType, ...] = get_args(MonitorType)
 CHECKS_PER_WINDOW = 4  # how often a rollout looks at its evidence
 
 
@@ -43,7 +44,7 @@ class LoopView:
         )
 
     @property
-    def monitors(self) -> dict[str, tuple[str, ...]]:
+    def monitors(self) -> dict[MonitorType, tuple[str, ...]]:
         """What is watched, and for drift the columns that count; none named are all. `auto` watches everything there is."""
         chosen = self.spec.monitors
         if not isinstance(chosen, tuple):

@@ -22,6 +22,7 @@ NonNegative = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 Percent = Annotated[float, Meta(gt=0, le=100)]
 Auto = Literal["auto"]
+MonitorType = Literal["drift", "predictionDrift", "performance", "service"]
 
 
 class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
@@ -105,7 +106,7 @@ class Objective(_Spec, frozen=True, kw_only=True):
 class NamedMonitor(_Spec, frozen=True, kw_only=True):
     """One monitor, chosen by a person instead of by `auto`."""
 
-    type: Literal["drift", "predictionDrift", "performance", "service"]
+    type: MonitorType
     features: tuple[str, ...] = ()
 
 
