@@ -265,7 +265,7 @@ def _play(stage: _Stage, home: Home, story: _Story, begun: float) -> JsonObject:
     )
     tally = Tally()
     begun_replay = time.monotonic()
-    with story.told(), _progress(rows, enabled=console.is_terminal) as step:
+    with _ended(comparison[0]), story.told(), _progress(rows, enabled=console.is_terminal) as step:
 
         def on_sent(sent: Sent) -> None:
             tally.add(sent)
@@ -374,6 +374,17 @@ def _start_comparison(stage: _Stage, home: Home, client: Client) -> tuple[subpro
 def _first_folder(home: Home, name: str) -> str:
     service = next(each for each in present_table(home).services if each.name == name)
     return service.versions[0].path
+
+
+@contextlib.contextmanager
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """The process does not outlive a block that fails or is interrupted."""
+    try:
+        yield
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
 
 
 def _finish_comparison(comparison: tuple[subprocess.Popen[bytes], Path]) -> Baselines:
