@@ -82,15 +82,22 @@ class Database:
             connection.commit()
 
     def migrate(self) -> None:
-        """Bring the tables to the present form; a new database gets all of them."""
+        """Bring the tables to the present form, all of it or nothing; a new database gets all of them."""
         from alembic import command
         from alembic.config import Config
 
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        with _translated(), self.engine.begin() as connection:
+        with _translated(), self.engine.connect() as connection:
+            if self._is_sqlite:
+                # A table is changed by making it anew; dropping the old one must not delete what refers to its rows.
+                connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            connection.commit()
+            if self._is_sqlite:
+                connection.exec_driver_sql("PRAGMA foreign_keys = ON")
 
     def close(self) -> None:
         """Let go of every connection."""

@@ -22,6 +22,14 @@ def recall(transaction: Transaction, namespace: str, loop: str, name: str, kind:
     return None if document is None else msgspec.convert(document, kind)
 
 
+def recall_all(transaction: Transaction, name: str, kind: type[Memory]) -> dict[tuple[str, str], Memory]:
+    """Return everything that was remembered under this name, by namespace and what it is of."""
+    rows = transaction.execute(
+        select(memories.c.namespace, memories.c.loop, memories.c.document).where(memories.c.name == name)
+    )
+    return {(row.namespace, row.loop): msgspec.convert(row.document, kind) for row in rows}
+
+
 def remember(transaction: Transaction, namespace: str, loop: str, name: str, memory: msgspec.Struct) -> None:
     """Keep this under the name, in the place of what was there."""
     document = msgspec.to_builtins(memory)

@@ -7,9 +7,10 @@ ConflictError. What an owner created goes with it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, tuple_, update
 
 from goldenloop.core.clock import to_text
 from goldenloop.core.errors import ConflictError, InvalidSpecError, NotFoundError, RefusedError
@@ -89,6 +90,14 @@ def listing(transaction: Transaction, kind: Kind, namespace: str | None = None) 
     if namespace is not None:
         query = query.where(resources.c.namespace == namespace)
     return [_document(row) for row in transaction.execute(query.order_by(resources.c.namespace, resources.c.name))]
+
+
+def marks(transaction: Transaction, kinds: Sequence[Kind]) -> list[tuple[str, int]]:
+    """The uid and the resourceVersion of all resources of these kinds, which tell cheaply whether anything changed."""
+    query = select(resources.c.uid, resources.c.resource_version).where(
+        tuple_(resources.c.api_group, resources.c.kind).in_([(kind.group, kind.kind) for kind in kinds])
+    )
+    return [(row.uid, row.resource_version) for row in transaction.execute(query.order_by(resources.c.uid))]
 
 
 def replace(

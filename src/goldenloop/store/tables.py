@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects import postgresql
 
@@ -81,19 +82,41 @@ runs = Table(
     Column("finished_us", BigInteger),
     Column("error", Text),
     Column("settled", Boolean, nullable=False, default=False),  # what follows from its end has been done
+    # What KFP's API knows of a run beside what runs it.
+    Column("experiment_id", String(36)),
+    Column("pipeline_id", String(36)),
+    Column("version_id", String(36)),
+    Column("started_by", String(36)),  # the recurring run or the Trigger
+    Column("description", Text, nullable=False, server_default=text("''")),
+    Column("storage_state", String(16), nullable=False, server_default="AVAILABLE"),
+    Column("scheduled_us", BigInteger),
+    Column("settings", Document),  # what was asked for and only shown again: pipeline root, service account
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("revision", Integer, nullable=False, server_default="0"),  # counts what others than the engine did to it
+    Column("warnings", Document),  # what was asked for and has no counterpart here
     Index(None, "state"),
     Index(None, "namespace", "loop", "created_us"),
+    # With the storage state, so that a page is found without reading the rows, which are long.
+    Index(None, "namespace", "created_us", "id", "storage_state"),
+    Index(None, "experiment_id", "created_us", "id", "storage_state"),
+    Index(None, "started_by", "state"),
+    Index(None, "finished_us"),
 )
 
+# Steps, and what holds them: nested pipelines, branches, loops and their rounds.
 tasks = Table(
     "tasks",
     metadata,
     Column("id", String(36), primary_key=True),
     Column("run_id", String(36), ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
-    Column("name", String(253), nullable=False),
+    Column("name", Text, nullable=False),  # the path from the root: `prepare.clean`, `loop[3].train`
+    Column("scope", Text, nullable=False, server_default=text("''")),  # the path of what it stands in
+    Column("kind", String(16), nullable=False, server_default="step"),
+    Column("round", Integer),  # the number of a round of a loop, from 0
     Column("component", String(253), nullable=False),
     Column("state", String(16), nullable=False),
-    Column("attempt", Integer, nullable=False, default=0),
+    Column("attempt", Integer, nullable=False, default=0),  # attempts that have failed
+    Column("forgiven", Integer, nullable=False, server_default="0"),  # those of them before somebody asked to try again
     Column("not_before_us", BigInteger),
     Column("cache_key", String(64)),
     Column("cached_from", String(36)),
@@ -104,6 +127,7 @@ tasks = Table(
     Column("error", Text),
     UniqueConstraint("run_id", "name"),
     Index(None, "cache_key", "state"),
+    Index(None, "run_id", "scope", "round"),
 )
 
 artifacts = Table(
@@ -126,6 +150,7 @@ artifact_tasks = Table(
     Column("task_id", String(36), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
     Column("direction", String(6), primary_key=True),  # INPUT or OUTPUT
     Column("port", String(253), primary_key=True),
+    Column("position", Integer, primary_key=True, server_default="0"),  # a port may carry a list
     Column("artifact_id", String(36), ForeignKey("artifacts.id"), nullable=False),
     Index(None, "artifact_id"),
 )
@@ -208,8 +233,10 @@ decisions = Table(
     Column("settled", Boolean, nullable=False, default=False),  # its run was started, or it came to nothing
     Column("event_us", BigInteger, nullable=False),
     Column("created_us", BigInteger, nullable=False),
+    Column("trigger_uid", String(36)),  # the Trigger, where it is one of its own and not a loop's
     UniqueConstraint("cause_key", "event_us"),
     Index(None, "namespace", "loop", "event_us"),
+    Index(None, "trigger_uid", "settled", "id"),
 )
 
 timeline = Table(
@@ -234,4 +261,79 @@ memories = Table(
     Column("loop", String(253), primary_key=True),
     Column("name", String(64), primary_key=True),
     Column("document", Document, nullable=False),
+)
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("namespace", String(63), nullable=False),
+    Column("name", String(253), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("storage_state", String(16), nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("last_run_us", BigInteger),
+    UniqueConstraint("namespace", "name"),
+    Index(None, "namespace", "created_us", "id"),
+)
+
+pipelines = Table(
+    "pipelines",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("namespace", String(63), nullable=False),
+    Column("name", String(253), nullable=False),
+    Column("display_name", String(253), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("tags", Document, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    UniqueConstraint("namespace", "name"),
+    Index(None, "namespace", "created_us", "id"),
+)
+
+pipeline_versions = Table(
+    "pipeline_versions",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("pipeline_id", String(36), ForeignKey("pipelines.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(253), nullable=False),
+    Column("display_name", String(253), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("spec", Document, nullable=False),
+    Column("platform", Document),
+    Column("code_source_url", Text, nullable=False),
+    Column("package_url", Text, nullable=False),
+    Column("tags", Document, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    UniqueConstraint("pipeline_id", "name"),
+    Index(None, "pipeline_id", "created_us", "id"),
+)
+
+recurring_runs = Table(
+    "recurring_runs",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("namespace", String(63), nullable=False),
+    Column("name", String(253), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("experiment_id", String(36), nullable=False),
+    Column("pipeline_id", String(36)),  # with no version: the newest one, at each start
+    Column("version_id", String(36)),
+    Column("spec", Document),  # the pipeline itself, where none of the catalog is named
+    Column("platform", Document),
+    Column("parameters", Document, nullable=False),
+    Column("settings", Document),
+    Column("schedule", Document, nullable=False),
+    Column("catch_up", Boolean, nullable=False),
+    Column("max_concurrency", Integer, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("started", Integer, nullable=False),  # how many runs it has started
+    Column("last_slot_us", BigInteger),
+    Column("next_slot_us", BigInteger),  # none where the schedule has ended
+    Column("error", Text),  # why the last slot came to nothing
+    Column("created_us", BigInteger, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    Index(None, "namespace", "created_us", "id"),
+    Index(None, "experiment_id", "created_us", "id"),
+    Index(None, "enabled", "next_slot_us"),
 )
