@@ -72,7 +72,9 @@ def pipeline(
             },
         }
         command = ["sh", "-ec", content["script"]]
-        executors[f"exec-{name}"] = {"container": {"image": "none", "command": command, "args": content["words"]}}
+        executors[f"exec-{name}"] = {
+            "container": {"image": "python:3.11", "command": command, "args": content["words"]}
+        }
         listed[name] = {
             "componentRef": {"name": f"comp-{name}"},
             "inputs": {"parameters": content["takes"], "artifacts": content["reads"]},
@@ -118,12 +120,18 @@ class World:
     ) -> str | None:
         parameters = more.get("parameters", {})
         inputs = more.get("inputs", {})
+        platform = more.get("platform")
+        priority = more.get("priority", 0)
+        assert platform is None or isinstance(platform, dict)
+        assert isinstance(priority, int)
         assert isinstance(parameters, dict)
         assert isinstance(inputs, dict)
         request = RunRequest(
             namespace="default",
             name="small-1",
             pipeline=specification,
+            platform=platform,
+            priority=priority,
             parameters=parameters,
             inputs={name: ArtifactInput(uri=str(uri), type="system.Dataset") for name, uri in inputs.items()},
             cause_key=cause_key,

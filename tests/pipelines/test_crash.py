@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from small_pipelines import World, artifact_of, make_world, pipeline, step
 from sqlalchemy import select
+from test_tree import loop_document
 
 from goldenloop.core.json import JsonObject
 from goldenloop.pipelines.local import LocalExecutor
@@ -39,6 +40,53 @@ def chain(folder: Path) -> JsonObject:
             ),
         )
     return pipeline(steps)
+
+
+ROUNDS = 4
+
+
+def rounds(folder: Path) -> JsonObject:
+    """A loop whose rounds have two steps, one behind the other; each notes that it began and gives a word."""
+    document = loop_document(ROUNDS)
+    note = 'echo "$0 $$" >> "$1/begun"; sleep 0.05; printf %s "$0" > "$2"'
+    for name, given in (("first", "item"), ("second", "word")):
+        document["deploymentSpec"]["executors"][f"exec-{name}"]["container"] = {
+            "image": "python:3.11",
+            "command": ["sh", "-ec", note],
+            "args": [
+                f"{name}-{{{{$.inputs.parameters['{given}']}}}}",
+                str(folder),
+                "{{$.outputs.parameters['word'].output_file}}",
+            ],
+        }
+    return document
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("seed", range(2))
+def test_a_killed_engine_goes_on_within_loops(tmp_path: Path, seed: int) -> None:
+    dice = random.Random(seed)
+    first = LocalExecutor(preimported=())
+    first.close()
+    world = make_world(tmp_path, first)
+    run_id = world.ask(rounds(tmp_path))
+    assert run_id is not None
+    for _ in range(4):
+        process = _start(tmp_path)
+        _wait_for_steps(tmp_path, dice.randint(1, 2), process)
+        time.sleep(dice.random() * 0.15)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        _nothing_is_left_running(tmp_path)
+        (tmp_path / "begun").unlink(missing_ok=True)
+    assert _start(tmp_path).wait(60) == 0
+    rows = world.tasks(run_id)
+    assert world.run(run_id).state == "SUCCEEDED"
+    leaves = {name for name in rows if "." in name}
+    assert leaves == {f"loop[{index}].{name}" for index in range(ROUNDS) for name in ("first", "second")}
+    assert {rows[name].attempt for name in leaves} == {0}, "a lost process is no failed attempt"
+    words = rows["loop"].outputs["parameters"]["all"]
+    assert words == [f"second-first-{index}" for index in range(ROUNDS)], "each round gave its own, once"
 
 
 @pytest.mark.process

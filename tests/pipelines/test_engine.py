@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -12,8 +13,10 @@ import pytest
 from small_pipelines import World, artifact_of, constant, make_world, parameter_of, pipeline, step
 from sqlalchemy import func, select
 
+from goldenloop.core.errors import UnavailableError
+from goldenloop.pipelines.book import StoreBook
 from goldenloop.pipelines.local import LocalExecutor
-from goldenloop.pipelines.runs import find_model, output_parameters, outputs
+from goldenloop.pipelines.runs import UNFINISHED, find_model, output_parameters, outputs
 from goldenloop.store.tables import artifact_tasks, artifacts
 
 MAKE = step(
@@ -53,6 +56,7 @@ def test_values_and_artifacts_flow_and_lineage_is_kept(world: World) -> None:
 def test_work_folders_go_and_logs_stay(world: World) -> None:
     run_id = world.go(pipeline({"speak": step("echo something; touch left")}))
     assert world.engine.log_path(run_id, "speak", 1).read_text() == "something\n"
+    world.engine._sweeper.shutdown()
     assert not list(world.folder.glob("runs/*/*/*/work"))
 
 
@@ -171,6 +175,78 @@ def test_runs_share_the_room_turn_by_turn(tmp_path: Path, warm_executor: LocalEx
     world.finish(first, second)
     order = (tmp_path / "order").read_text().split()
     assert max(index for index, name in enumerate(order) if name == "second") <= 5, order
+
+
+def test_a_higher_priority_starts_first(tmp_path: Path, warm_executor: LocalExecutor) -> None:
+    world = make_world(tmp_path, warm_executor, parallelism=1)
+    note = 'echo "$0" >> "$1/order"'
+    asked = [
+        world.ask(
+            pipeline({f"s{number}": step(note, words=(name, str(tmp_path))) for number in range(2)}), priority=priority
+        )
+        for name, priority in (("low", -1), ("plain", 0), ("high", 5))
+    ]
+    world.finish(*(run_id for run_id in asked if run_id is not None))
+    assert (tmp_path / "order").read_text().split() == ["high", "high", "plain", "plain", "low", "low"]
+
+
+def test_a_step_may_name_its_own_cache_key(world: World) -> None:
+    def speaking(word: str, key: str) -> dict[str, object]:
+        document = pipeline({"say": step("true", takes={"word": constant(word)}, cache=True)})
+        document["root"]["dag"]["tasks"]["say"]["cachingOptions"]["cacheKey"] = key
+        return document
+
+    world.go(speaking("a", "one"))
+    assert world.tasks(world.go(speaking("b", "one")))["say"].cached_from is not None
+    assert world.tasks(world.go(speaking("a", "two")))["say"].cached_from is None
+
+
+def test_what_ran_without_the_cache_is_not_found_in_it(world: World) -> None:
+    cached = MAKE | {"cache": True}
+    world.go(pipeline({"make": cached}), caching=False)
+    world.go(pipeline({"make": MAKE}))
+    assert world.tasks(world.go(pipeline({"make": cached})))["make"].cached_from is None
+
+
+def test_a_store_that_does_not_answer_costs_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = world.ask(pipeline({"make": MAKE}))
+    assert run_id is not None
+    put = world.kept.put
+
+    def unavailable(path: Path) -> str:
+        raise UnavailableError("the store is away", where=str(path))
+
+    monkeypatch.setattr(world.kept, "put", unavailable)
+    deadline = time.monotonic() + 30
+    with pytest.raises(UnavailableError, match="store is away"):
+        while time.monotonic() < deadline:
+            world.engine.advance()
+            world.engine.wait(0.05)
+    monkeypatch.setattr(world.kept, "put", put)
+    world.finish(run_id)
+    assert (world.run(run_id).state, world.tasks(run_id)["make"].attempt) == ("SUCCEEDED", 0)
+
+
+def test_a_turn_that_fails_is_done_again_from_the_database(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = world.ask(pipeline({"first": step("true"), "second": step("true", after=("first",))}))
+    assert run_id is not None
+    flush = StoreBook.flush
+    failures = iter([False, True, False, True, True])
+
+    def shaky(book: StoreBook) -> None:
+        flush(book)
+        if next(failures, False):
+            raise UnavailableError("the disk is full")
+
+    monkeypatch.setattr(StoreBook, "flush", shaky)
+    deadline = time.monotonic() + 30
+    while world.run(run_id).state in UNFINISHED:
+        assert time.monotonic() < deadline
+        with contextlib.suppress(UnavailableError):
+            world.engine.advance()
+        world.engine.wait(0.05)
+    assert world.run(run_id).state == "SUCCEEDED"
+    assert next(failures, None) is None, "it did fail on the way"
 
 
 def test_a_lost_interpreter_costs_no_attempt(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from goldenloop.pipelines.executor import Limits, Outcome
+from goldenloop.pipelines.executor import Outcome
 from goldenloop.pipelines.local import LocalExecutor
 from goldenloop.testing.executors import ExecutorConformance, results_of, shell
 
@@ -52,18 +52,6 @@ def test_closing_ends_the_steps(tmp_path: Path) -> None:
     pid = _await_pid(Path(request.folder) / "pid", executor)
     executor.close()
     assert _is_gone(pid)
-
-
-def test_a_step_has_a_memory_limit(tmp_path: Path) -> None:
-    executor = LocalExecutor(preimported=())
-    try:
-        limits = Limits(memory_bytes=200 << 20)
-        request = shell(tmp_path, "python3 -c 'x = bytearray(400 << 20)'", limits=limits)
-        executor.submit(request)
-        assert not results_of(executor, 1)[request.id].succeeded
-        assert "MemoryError" in Path(request.log).read_text()
-    finally:
-        executor.close()
 
 
 def _await_pid(file: Path, executor: LocalExecutor) -> int:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from goldenloop.core.errors import InvalidSpecError
 from goldenloop.core.json import JsonObject
-from goldenloop.pipelines.placeholders import Surroundings, expand, expand_words
+from goldenloop.pipelines.placeholders import Surroundings, expand, expand_deep, expand_words
 
 INPUT: JsonObject = {
     "inputs": {
@@ -49,7 +49,7 @@ AROUND = Surroundings(executor_input=INPUT, facts={"pipeline_job_name": "loan-7"
         ("{{$.outputs.parameters['count'].output_file}}", "/tmp/count"),
         ("{{$.outputs.output_file}}", "/tmp/out.json"),
         ("{{$.pipeline_job_name}}-{{$.pipeline_task_uuid}}", "loan-7-u"),
-        ("{{$.inputs.parameters['nobody']}}", "null"),
+        ("{{$.inputs.parameters['nobody']}}", ""),
         ("no {braces} of ours {{ x }}", "no {braces} of ours {{ x }}"),
     ],
 )
@@ -74,6 +74,11 @@ def test_structures() -> None:
         '{"IfPresent": {"InputName": "nobody", "Then": "--never", "Else": "--else"}}',
     )
     assert expand_words(words, AROUND, where="step") == ("--n=3", "--data", "/tmp/data", "--else")
+
+
+def test_a_text_that_is_one_placeholder_becomes_the_value_itself() -> None:
+    value = {"n": "{{$.inputs.parameters['n']}}", "{{$.inputs.parameters['text']}}": ["n={{$.inputs.parameters['n']}}"]}
+    assert expand_deep(value, AROUND, where="step") == {"n": 3, "hi": ["n=3"]}
 
 
 @given(st.text())

@@ -1,96 +1,55 @@
-"""The engine: looks at the runs in the store, starts the steps whose inputs exist, and records what they gave. Level-
-based.
+"""The engine: starts the steps whose inputs exist, and records what they gave.
 
-What makes it safe to kill at any instruction:
+A run is a `Tree`, noted in the database by a `StoreBook`. What makes it safe to kill at any instruction:
 
-- a step's end (state, outputs, artifacts, lineage) is one transaction; what follows from it (the next steps' start, the
-  run's end) is in the same one or is found again at the next look;
-- a step that the store calls running and that has no process here has lost it: it is started again in a fresh folder,
-  and that counts as no failed attempt;
-- a result for a task that is not running (any more) is thrown away.
+- a step's end (state, outputs, artifacts, lineage) and all that follows from it (the next steps' start, the end of what
+  holds it, the run's end) is one transaction;
+- trees in memory are what the database says: one that may differ, because a transaction failed or somebody else changed
+  the run, is dropped and made again from it;
+- a step that the database calls running and that has no process here has lost it: it is started again in a fresh
+  folder, and that counts as no failed attempt;
+- a result for an attempt that is not the present one of a running step is thrown away.
 
-Bounds: `parallelism` steps over all runs, given turn by turn to the run that has the fewest; per step those of
-`Limits`.
+Bounds: `parallelism` steps over all runs, given turn by turn to the run that has the fewest among those of the highest
+priority; as many runs as `_OPEN_RUNS` are under way at once; per step those of `Limits`.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections import Counter, deque
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 from sqlalchemy import select, update
 
-from goldenloop.core.clock import SECOND, Clock, to_text
-from goldenloop.core.errors import GoldenloopError
-from goldenloop.core.ids import digest_text, uuid7
-from goldenloop.core.json import Json, JsonObject
+from goldenloop.core.clock import SECOND, Clock
+from goldenloop.core.errors import GoldenloopError, UnavailableError
 from goldenloop.core.phases import RunState
-from goldenloop.pipelines.executor import Executor, Limits, Outcome, StepRequest, StepResult, log_tail
-from goldenloop.pipelines.placeholders import Surroundings, expand_words
-from goldenloop.pipelines.plan import Decision, Plan, Step, StepOutputs, TaskView, Values, decide
-from goldenloop.pipelines.python_step import match_python_step
-from goldenloop.pipelines.runs import UNFINISHED, artifact_record, cancel_run, finished_steps
-from goldenloop.pipelines.step_files import InputArtifact, StepFiles, executor_input, read_outputs
-from goldenloop.standards.pipeline_ir import read_pipeline
+from goldenloop.pipelines.book import StoreBook
+from goldenloop.pipelines.executor import Executor, Limits, StepResult
+from goldenloop.pipelines.launching import Flight, step_request
+from goldenloop.pipelines.outcomes import Ended, outcome_of
+from goldenloop.pipelines.runs import UNFINISHED, cancel_run
+from goldenloop.pipelines.stand_ins import Cupboard
+from goldenloop.pipelines.starting import OpenRun, Starter, load_run
 from goldenloop.store.artifacts import Artifacts
-from goldenloop.store.database import Database, Transaction, insert_ignoring
-from goldenloop.store.tables import artifact_tasks, artifacts, runs, tasks
+from goldenloop.store.database import Database, Transaction
+from goldenloop.store.tables import artifacts, runs, tasks
 
 _LOSSES = 3  # how often a step may lose its process and start again before it is called failed
-_CACHE_CANDIDATES = 5  # how many earlier results are looked at for one whose artifacts are still there
+_OPEN_RUNS = 64  # runs under way at once; others wait, the oldest of the highest priority first
+_STARTS = 200  # steps that one transaction starts or finds in the cache
 
 
-class _Run(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a run does not change while it goes on."""
-
-    id: str
-    namespace: str
-    parameters: JsonObject
-    artifacts: dict[str, str]  # ids of the inputs of the whole
-    caching: bool
-    facts: dict[str, str]
-    plan: Plan
-
-
-class _Flight(msgspec.Struct, frozen=True, kw_only=True):
-    """A step that is to run, or runs."""
-
-    request_id: str
-    task_id: str
-    run: _Run
-    step: Step
-    files: StepFiles
-    parameters: JsonObject
-    inputs: dict[str, InputArtifact]  # `path` is an address until the step is launched
-
-
-class _Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a flight: outputs, or why there are none. `lost`: nobody knows; it is started again."""
-
-    flight: _Flight
-    parameters: JsonObject = {}
-    records: dict[str, dict[str, Json]] = {}  # new artifact rows by port
-    failure: str | None = None
-    lost: bool = False
-
-
-class _TaskRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A task's row, as far as it is needed to start it."""
+class _Head(msgspec.Struct, frozen=True, kw_only=True):
+    """An unfinished run as the database has it. `revision` counts what others than the engine did to it."""
 
     id: str
-    attempt: int
-    view: TaskView
-
-
-class _Observed(msgspec.Struct, frozen=True, kw_only=True):
-    """An unfinished run and what is due in it; a run without a plan has not begun."""
-
-    id: str
-    run: _Run | None = None
-    rows: dict[str, _TaskRow] = {}
-    decision: Decision = Decision()
+    state: RunState
+    revision: int
+    priority: int
 
 
 class Engine:
@@ -114,46 +73,54 @@ class Engine:
         self._folder = folder.absolute() / "runs"
         self._parallelism = parallelism
         self._limits = limits or Limits()
-        self._flights: dict[str, _Flight] = {}  # by task id
-        self._unrecorded: list[_Ended] = []
+        self._book = StoreBook(clock)
+        self._starter = Starter(kept, self._book, Cupboard(folder), folder=self._folder)
+        self._flights: dict[str, Flight] = {}  # by request id
+        self._canceled: set[str] = set()  # of those, the ones that were asked to end
+        self._results: list[StepResult] = []  # what has ended and is not looked at yet
+        self._unrecorded: list[Ended] = []
         self._losses: Counter[str] = Counter()
-        self._runs: dict[str, _Run] = {}
-        self._next_us: int | None = None
-        self._sweep()
+        self._runs: dict[str, OpenRun] = {}
+        self._revisions: dict[str, int] = {}  # of the runs in memory
+        # Removing folders takes its time, and nothing waits for it.
+        self._sweeper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sweeper")
+        self._tidy_all()
 
     def advance(self) -> bool:
-        """Look once and do what is due; return whether anything moved. Raises UnavailableError where the database does
-        not answer.
+        """Look once and do what is due; return whether anything moved. Raises UnavailableError where the database or the
+        artifact store does not answer; nothing is lost then.
         """
-        self._unrecorded += self._collect()
-        for one in self._unrecorded:
-            self._flights.pop(one.flight.task_id, None)
-        if not self._unrecorded:
-            with self._database.read() as transaction:
-                observed = self._observe(transaction)
-            self._end_strays({one.id for one in observed})
-            if not any(self._is_due(one) for one in observed):
-                return False
-        with self._database.write() as transaction:
-            for one in self._unrecorded:
-                self._record(transaction, one)
-            observed = self._observe(transaction)
-            finished = [one.id for one in observed if self._settle(transaction, one)]
-            launches, cached = self._start(transaction, observed)
-        moved = bool(self._unrecorded or finished or launches or cached or any(one.run is None for one in observed))
-        self._unrecorded = []
+        self._collect()
+        with self._database.read() as transaction:
+            heads = _read_heads(transaction)
+        self._forget(heads)
+        if not self._unrecorded and not self._is_due(heads):
+            return False
+        try:
+            with self._database.write() as transaction:
+                launches, ended, moved = self._turn(transaction)
+        except BaseException:
+            self._runs.clear()  # what they say may not be what the database says
+            raise
+        recorded, self._unrecorded = self._unrecorded, []
+        for one in recorded:
+            self._flights.pop(one.flight.request_id, None)
+            self._canceled.discard(one.flight.request_id)
+            if not one.lost:
+                self._sweep(one.flight.files.work)
         for flight in launches:
             self._launch(flight)
-        for run_id in finished:
+        for run_id in ended:
             self._tidy(run_id)
-        return moved
+        return moved or bool(recorded)
 
     def wait(self, seconds: float) -> None:
         """Return when a step has ended, a retry is due, `wake` is called, or the time is over."""
         if self._unrecorded:
             return
-        if self._next_us is not None:
-            seconds = min(seconds, max(0.0, (self._next_us - self._clock.now_us()) / SECOND))
+        moments = [due for run in self._runs.values() if (due := run.tree.next_us()) is not None]
+        if moments:
+            seconds = min(seconds, max(0.0, (min(moments) - self._clock.now_us()) / SECOND))
         self._executor.wait(seconds)
 
     def wake(self) -> None:
@@ -169,187 +136,103 @@ class Engine:
 
     def log_path(self, run_id: str, step: str, attempt: int) -> Path:
         """Where the output of an attempt is kept; the first attempt is 1."""
-        return StepFiles(self._folder / run_id / step, attempt).log
+        return self._starter.files(run_id, step, attempt).log
 
     def close(self) -> None:
         """End the steps' processes; what was running starts again with the next engine."""
         self._executor.close()
+        self._sweeper.shutdown()
 
     # What has ended
 
-    def _collect(self) -> list[_Ended]:
-        """Take results and keep what the steps wrote; the store does not know it yet."""
-        by_request = {flight.request_id: flight for flight in self._flights.values()}
-        results = self._executor.poll()
-        return [self._ended(by_request[result.id], result) for result in results if result.id in by_request]
+    def _collect(self) -> None:
+        """Take results and keep what the steps wrote; the database does not know it yet."""
+        self._results += self._executor.poll()
+        while self._results:
+            result = self._results[0]
+            flight = self._flights.get(result.id)
+            if flight is not None:
+                self._unrecorded.append(outcome_of(flight, result, self._kept, now_us=self._clock.now_us()))
+            del self._results[0]
 
-    def _ended(self, flight: _Flight, result: StepResult) -> _Ended:
-        name = flight.step.name
-        if result.outcome is Outcome.LOST:
+    def _record(self, transaction: Transaction, ended: Ended) -> None:
+        """Note an attempt's end, once: only where it is the present attempt at a step that runs."""
+        flight = ended.flight
+        run = self._runs.get(flight.run_id)
+        node = run.tree.running.get(flight.task_id) if run is not None else None
+        if run is None or node is None or flight.request_id in self._canceled:
+            return
+        if ended.lost:
             self._losses[flight.task_id] += 1
             if self._losses[flight.task_id] <= _LOSSES:
-                return _Ended(flight=flight, lost=True)
-            return _Ended(flight=flight, failure=f"step {name!r} lost its process {_LOSSES + 1} times")
-        if not result.succeeded:
-            tail = log_tail(flight.files.log)
-            said = f"; the end of its log:\n{tail}" if tail else "; its log is empty"
-            return _Ended(flight=flight, failure=f"step {name!r} {result.describe()}{said}")
-        try:
-            parameters, written = read_outputs(flight.step, flight.files)
-            now_us = self._clock.now_us()
-            records = {
-                port: artifact_record(output.type, port, output.keep(self._kept), output.metadata, now_us=now_us)
-                for port, output in written.items()
-            }
-        except (GoldenloopError, OSError, ValueError) as error:
-            return _Ended(flight=flight, failure=f"step {name!r} ended well, but not with its outputs: {error}")
-        return _Ended(flight=flight, parameters=parameters, records=records)
-
-    def _record(self, transaction: Transaction, ended: _Ended) -> None:
-        """Write a step's end, once: only over a task that is running."""
-        flight = ended.flight
-        now_us = self._clock.now_us()
-        if ended.lost:
-            self._change_running(transaction, flight, {"state": RunState.PENDING.value})
+                run.tree.lose(node)
+                return
+            run.tree.fail_attempt(node, f"step {flight.name!r} lost its process {_LOSSES + 1} times")
         elif ended.failure is not None:
-            row = transaction.execute(select(tasks.c.attempt).where(tasks.c.id == flight.task_id)).scalar_one()
-            policy = flight.step.task.retry
-            changes: dict[str, object] = {"attempt": row + 1, "error": ended.failure}
-            if row < policy.retries:
-                changes |= {"state": RunState.PENDING.value, "not_before_us": now_us + policy.pause_us(row + 1)}
-            else:
-                changes |= {"state": RunState.FAILED.value, "finished_us": now_us}
-            self._change_running(transaction, flight, changes)
+            (run.tree.fail if ended.final else run.tree.fail_attempt)(node, ended.failure)
         else:
-            outputs = StepOutputs(ended.parameters, {port: str(record["id"]) for port, record in ended.records.items()})
-            if self._succeed(transaction, flight, outputs, new=list(ended.records.values())):
-                self._losses.pop(flight.task_id, None)
-
-    def _succeed(
-        self,
-        transaction: Transaction,
-        flight: _Flight,
-        outputs: StepOutputs,
-        *,
-        new: list[dict[str, Json]] | None = None,
-    ) -> bool:
-        changes = {
-            "state": RunState.SUCCEEDED.value,
-            "outputs": msgspec.to_builtins(outputs),
-            "finished_us": self._clock.now_us(),
-            "error": None,
-        }
-        if not self._change_running(transaction, flight, changes):
-            return False
-        if new:
-            transaction.execute(artifacts.insert(), new)
-        arrows = [("INPUT", port, artifact.id) for port, artifact in flight.inputs.items()]
-        arrows += [("OUTPUT", port, identity) for port, identity in outputs.artifacts.items()]
-        for direction, port, identity in arrows:
-            values = {"task_id": flight.task_id, "direction": direction, "port": port, "artifact_id": identity}
-            transaction.execute(insert_ignoring(transaction, artifact_tasks).values(**values))
-        return True
-
-    def _change_running(self, transaction: Transaction, flight: _Flight, changes: dict[str, object]) -> bool:
-        where = (tasks.c.id == flight.task_id, tasks.c.state == RunState.RUNNING.value)
-        return transaction.execute(update(tasks).where(*where).values(**changes)).rowcount == 1
+            rows = [record for listed in ended.records.values() for record in listed]
+            if rows:
+                transaction.execute(artifacts.insert(), rows)
+            read = {port: [artifact.id for artifact in listed] for port, listed in flight.inputs.items()}
+            self._starter.succeed(transaction, run.tree, node, ended.outputs, read=read)
+        self._losses.pop(flight.task_id, None)
 
     # What is due
 
-    def _observe(self, transaction: Transaction) -> list[_Observed]:
-        query = (
-            select(runs.c.id, runs.c.state).where(runs.c.state.in_(UNFINISHED)).order_by(runs.c.created_us, runs.c.id)
-        )
-        found = [
-            self._observe_run(transaction, row.id, RunState(row.state)) for row in transaction.execute(query).all()
-        ]
-        self._next_us = min((one.decision.next_us for one in found if one.decision.next_us is not None), default=None)
-        return found
-
-    def _observe_run(self, transaction: Transaction, run_id: str, state: RunState) -> _Observed:
-        if state is RunState.PENDING:
-            return _Observed(id=run_id)
-        run = self._runs.get(run_id) or self._load(transaction, run_id)
-        columns = (tasks.c.id, tasks.c.name, tasks.c.state, tasks.c.attempt, tasks.c.not_before_us, tasks.c.error)
-        rows = {
-            row.name: _TaskRow(
-                id=row.id,
-                attempt=row.attempt,
-                view=TaskView(
-                    state=RunState(row.state),
-                    alive=row.id in self._flights,
-                    not_before_us=row.not_before_us,
-                    error=row.error,
-                ),
-            )
-            for row in transaction.execute(select(*columns).where(tasks.c.run_id == run_id))
-        }
-        decision = decide(run.plan, {name: row.view for name, row in rows.items()}, now_us=self._clock.now_us())
-        return _Observed(id=run_id, run=run, rows=rows, decision=decision)
-
-    def _is_due(self, one: _Observed) -> bool:
-        decision = one.decision
-        startable = bool(decision.start) and len(self._flights) < self._parallelism
-        return one.run is None or startable or bool(decision.skip) or decision.end is not None
-
-    def _load(self, transaction: Transaction, run_id: str) -> _Run:
-        row = transaction.execute(select(runs).where(runs.c.id == run_id)).one()
-        created = to_text(row.created_us)
-        run = _Run(
-            id=run_id,
-            namespace=row.namespace,
-            parameters=row.parameters,
-            artifacts={name: given["artifact_id"] for name, given in row.inputs.items()},
-            caching=row.pipeline["caching"],
-            facts={
-                "pipeline_job_name": row.name,
-                "pipeline_job_resource_name": row.name,
-                "pipeline_job_uuid": run_id,
-                "pipeline_job_create_time_utc": created,
-                "pipeline_job_schedule_time_utc": created,
-                "pipeline_root": str(self._folder / run_id),
-            },
-            plan=Plan(read_pipeline(row.pipeline["pipeline_spec"])),
-        )
-        self._runs[run_id] = run
-        return run
-
-    def _settle(self, transaction: Transaction, one: _Observed) -> bool:
-        """Begin a run, skip what will never start, end a run; return whether it ended."""
-        if one.run is None:
-            return not self._begin(transaction, one.id)
+    def _is_due(self, heads: list[_Head]) -> bool:
+        if any(head.id not in self._runs for head in heads[:_OPEN_RUNS]):
+            return True
         now_us = self._clock.now_us()
-        skipped = [one.rows[name].id for name in one.decision.skip]
-        if skipped:
-            changes = {"state": RunState.SKIPPED.value, "finished_us": now_us}
-            transaction.execute(update(tasks).where(tasks.c.id.in_(skipped)).values(**changes))
-        if one.decision.end is None:
-            return False
-        self._end_run(transaction, one.id, one.decision.end, one.decision.error)
-        return True
+        has_room = len(self._flights) < self._parallelism
+        return has_room and any(run.tree.has_next(now_us) for run in self._runs.values())
 
-    def _begin(self, transaction: Transaction, run_id: str) -> bool:
+    def _forget(self, heads: list[_Head]) -> None:
+        """Drop runs that have ended or were changed by somebody else, and end their steps; the results are thrown away."""
+        known = {head.id: head.revision for head in heads}
+        for run_id in [run_id for run_id in self._runs if known.get(run_id) != self._revisions[run_id]]:
+            del self._runs[run_id]
+        for request_id, flight in self._flights.items():
+            is_stray = known.get(flight.run_id) != self._revisions.get(flight.run_id)
+            if is_stray and request_id not in self._canceled:
+                self._executor.cancel(request_id)
+                self._canceled.add(request_id)
+
+    def _turn(self, transaction: Transaction) -> tuple[list[Flight], list[str], bool]:
+        """All of one look that the database sees; return what is to be launched, the runs that ended, and whether
+        anything moved.
+        """
+        heads = _read_heads(transaction)
+        self._forget(heads)
+        self._book.begin(transaction)
+        unknown = [head for head in heads[:_OPEN_RUNS] if head.id not in self._runs]
+        for head in unknown:
+            self._open(transaction, head)
+        for one in self._unrecorded:
+            self._record(transaction, one)
+        launches, done_at_once = self._start(transaction, heads)
+        self._book.flush()
+        ended = [(run.id, state) for run in self._runs.values() if (state := run.tree.ended) is not None]
+        for run_id, state in ended:
+            self._end_run(transaction, run_id, state, _first_error(transaction, run_id, state))
+        return launches, [run_id for run_id, _ in ended], bool(unknown or launches or done_at_once or ended)
+
+    def _open(self, transaction: Transaction, head: _Head) -> None:
+        """Take a run into memory: begin it, or go on with it."""
+        row = transaction.execute(select(runs).where(runs.c.id == head.id)).mappings().one()
         try:
-            run = self._load(transaction, run_id)
+            run = load_run(row, self._book, folder=self._folder / head.id)
         except GoldenloopError as error:  # written by another version of this program
-            self._end_run(transaction, run_id, RunState.FAILED, str(error))
-            return False
-        rows = [
-            {
-                "id": uuid7(),
-                "run_id": run_id,
-                "name": name,
-                "component": step.component.name,
-                "state": RunState.PENDING.value,
-                "attempt": 0,
-            }
-            for name, step in run.plan.steps.items()
-        ]
-        if rows:
-            transaction.execute(tasks.insert(), rows)
-        begun = {"state": RunState.RUNNING.value, "started_us": self._clock.now_us()}
-        transaction.execute(update(runs).where(runs.c.id == run_id).values(**begun))
-        return True
+            self._end_run(transaction, head.id, RunState.FAILED, str(error))
+            return
+        self._runs[head.id], self._revisions[head.id] = run, head.revision
+        if head.state is RunState.PENDING:
+            begun = {"state": RunState.RUNNING.value, "started_us": self._clock.now_us()}
+            transaction.execute(update(runs).where(runs.c.id == head.id).values(**begun))
+            run.tree.begin()
+        else:
+            alive = (flight.task_id for name, flight in self._flights.items() if name not in self._canceled)
+            run.tree.resume(alive)
 
     def _end_run(self, transaction: Transaction, run_id: str, state: RunState, error: str | None) -> None:
         ended = {"state": state.value, "error": error, "finished_us": self._clock.now_us()}
@@ -357,153 +240,57 @@ class Engine:
 
     # Starting
 
-    def _start(self, transaction: Transaction, observed: list[_Observed]) -> tuple[list[_Flight], int]:
-        """Mark steps as running, as many as there is room for, or done where the cache knows them. Returns both counts'
-        things.
+    def _start(self, transaction: Transaction, heads: list[_Head]) -> tuple[list[Flight], int]:
+        """Start steps, as many as there is room for, turn by turn. Return those to launch, and how many ended at once:
+        found in the cache, or not possible.
         """
-        waiting = {one.id: deque(one.decision.start) for one in observed if one.decision.start}
-        by_id = {one.id: one for one in observed}
-        busy = Counter(flight.run.id for flight in self._flights.values())
-        free = self._parallelism - len(self._flights)
-        values: dict[str, Values] = {}
-        launches: list[_Flight] = []
+        waiting = {head.id: head for head in heads if head.id in self._runs}
+        for run in self._runs.values():
+            run.tree.release(self._book.now_us())
+        going_on = self._flights.keys() - {one.flight.request_id for one in self._unrecorded}
+        busy = Counter(self._flights[request_id].run_id for request_id in going_on)
+        free = self._parallelism - len(going_on)
+        launches: list[Flight] = []
         done_at_once = 0
-        while waiting and free > 0:
-            run_id = min(waiting, key=lambda identity: busy[identity])  # the first of equals is the oldest
-            name = waiting[run_id].popleft()
-            if not waiting[run_id]:
-                del waiting[run_id]
-            one = by_id[run_id]
-            assert one.run is not None
-            if run_id not in values:
-                finished = finished_steps(transaction, run_id)
-                values[run_id] = Values(one.run.plan, one.run.parameters, one.run.artifacts, finished, one.run.facts)
-            flight = self._start_step(transaction, one.run, one.rows[name], one.run.plan.steps[name], values[run_id])
+        while waiting and len(launches) < free and done_at_once < _STARTS:
+            # The first of equals is the oldest.
+            chosen = min(waiting.values(), key=lambda head: (-head.priority, busy[head.id]))
+            run = self._runs[chosen.id]
+            node = run.tree.next_step()
+            if node is None:
+                del waiting[chosen.id]
+                continue
+            flight = self._starter.start(transaction, run, node)
             if flight is None:
                 done_at_once += 1
             else:
                 launches.append(flight)
-                free -= 1
-                busy[run_id] += 1
+                busy[chosen.id] += 1
         return launches, done_at_once
 
-    def _start_step(
-        self, transaction: Transaction, run: _Run, row: _TaskRow, step: Step, values: Values
-    ) -> _Flight | None:
-        """Return the flight of a step that is now marked as running; None where it ended at once: found in the cache,
-        or not possible.
-        """
-        now_us = self._clock.now_us()
-        started = {"state": RunState.RUNNING.value, "started_us": now_us}
+    def _launch(self, flight: Flight) -> None:
+        self._flights[flight.request_id] = flight
         try:
-            facts = {**run.facts, "pipeline_task_name": step.name, "pipeline_task_uuid": row.id}
-            inside = Values(values.plan, values.parameters, values.artifacts, values.finished, facts)
-            parameters, identities = inside.inputs(step.frame, step.task, step.component)
-        except GoldenloopError as error:
-            failed = {**started, "state": RunState.FAILED.value, "finished_us": now_us, "error": str(error)}
-            transaction.execute(update(tasks).where(tasks.c.id == row.id).values(**failed))
-            return None
-        found = {
-            artifact.id: artifact
-            for artifact in transaction.execute(select(artifacts).where(artifacts.c.id.in_(identities.values())))
-        }
-        inputs = {
-            port: InputArtifact(
-                id=identity, type=found[identity].type, path=found[identity].uri, metadata=found[identity].properties
-            )
-            for port, identity in identities.items()
-        }
-        key = _cache_key(step, parameters, inputs)
-        noted = {"parameters": parameters, "artifacts": identities}
-        transaction.execute(
-            update(tasks).where(tasks.c.id == row.id).values(**started, inputs=noted, cache_key=key, not_before_us=None)
-        )
-        flight = _Flight(
-            request_id=f"{row.id}/{uuid7()}",
-            task_id=row.id,
-            run=run,
-            step=step,
-            files=StepFiles(self._folder / run.id / step.name, row.attempt + 1),
-            parameters=parameters,
-            inputs=inputs,
-        )
-        if run.caching and step.task.caching:
-            hit = self._cached(transaction, run.namespace, key)
-            if hit is not None:
-                origin, outputs = hit
-                transaction.execute(update(tasks).where(tasks.c.id == row.id).values(cached_from=origin))
-                self._succeed(transaction, flight, outputs)
-                return None
-        return flight
-
-    def _cached(self, transaction: Transaction, namespace: str, key: str) -> tuple[str, StepOutputs] | None:
-        """An earlier execution of the same thing on the same inputs, if what it wrote is still there."""
-        query = (
-            select(tasks.c.id, tasks.c.outputs)
-            .join(runs, runs.c.id == tasks.c.run_id)
-            .where(
-                tasks.c.cache_key == key,
-                tasks.c.state == RunState.SUCCEEDED.value,
-                tasks.c.cached_from.is_(None),
-                runs.c.namespace == namespace,
-            )
-            .order_by(tasks.c.finished_us.desc())
-            .limit(_CACHE_CANDIDATES)
-        )
-        for row in transaction.execute(query).all():
-            outputs = StepOutputs(**row.outputs)
-            wanted = select(artifacts.c.uri).where(artifacts.c.id.in_(outputs.artifacts.values()))
-            addresses = transaction.execute(wanted).scalars().all()
-            if all(self._kept.exists(uri) for uri in addresses if uri.startswith("artifact:")):
-                return row.id, outputs
-        return None
-
-    def _launch(self, flight: _Flight) -> None:
-        step = flight.step
-        self._flights[flight.task_id] = flight
-        try:
-            flight.files.prepare()
-            local = {
-                port: InputArtifact(id=given.id, type=given.type, path=self._local(given.path), metadata=given.metadata)
-                for port, given in flight.inputs.items()
-            }
-            told = executor_input(step, flight.files, flight.parameters, local)
-            facts = {**flight.run.facts, "pipeline_task_name": step.name, "pipeline_task_uuid": flight.task_id}
-            surroundings = Surroundings(executor_input=told, facts=facts)
-            container = step.component.container
-            assert container is not None
-            request = StepRequest(
-                id=flight.request_id,
-                command=_without_source(container.command, surroundings, step.name),
-                args=expand_words(container.args, surroundings, where=step.name),
-                environment=container.environment,
-                folder=str(flight.files.work),
-                log=str(flight.files.log),
-                limits=self._limits,
-            )
-            self._executor.submit(request)
+            Path(flight.facts["workspace_path"]).mkdir(parents=True, exist_ok=True)
+            self._executor.submit(step_request(flight, self._kept, self._limits))
         except (GoldenloopError, OSError) as error:
-            failure = f"step {step.name!r} could not be started: {error}"
-            self._unrecorded.append(_Ended(flight=flight, failure=failure))
-
-    def _local(self, address: str) -> str:
-        return str(self._kept.local(address)) if address.startswith("artifact:") else address
+            failure = f"step {flight.name!r} could not be started: {error}"
+            final = not isinstance(error, UnavailableError)
+            self._unrecorded.append(Ended(flight=flight, failure=failure, final=final))
 
     # Tidying
-
-    def _end_strays(self, unfinished: set[str]) -> None:
-        """End the steps of runs that have been ended by somebody else; their results come and are thrown away."""
-        for flight in self._flights.values():
-            if flight.run.id not in unfinished:
-                self._executor.cancel(flight.request_id)
 
     def _tidy(self, run_id: str) -> None:
         """Forget a run that has ended and remove its work folders; logs stay."""
         self._runs.pop(run_id, None)
-        for work in (self._folder / run_id).glob("*/attempt-*/work"):
-            shutil.rmtree(work, ignore_errors=True)
+        self._revisions.pop(run_id, None)
+        self._sweep(self._folder / run_id / "workspace")
+        self._sweeper.submit(_remove_work, self._folder / run_id)
 
-    def _sweep(self) -> None:
+    def _sweep(self, folder: Path) -> None:
+        self._sweeper.submit(shutil.rmtree, folder, ignore_errors=True)
+
+    def _tidy_all(self) -> None:
         """Remove the work folders of runs that ended while nobody looked."""
         if not self._folder.is_dir():
             return
@@ -514,16 +301,25 @@ class Engine:
                 self._tidy(folder.name)
 
 
-def _without_source(command: tuple[str, ...], surroundings: Surroundings, where: str) -> tuple[str, ...]:
-    """Expand a command, but not the source of a Python component: braces in somebody's code are not ours."""
-    return command if match_python_step(command) is not None else expand_words(command, surroundings, where=where)
+def _remove_work(run_folder: Path) -> None:
+    for work in run_folder.glob("*/attempt-*/work"):
+        shutil.rmtree(work, ignore_errors=True)
 
 
-def _cache_key(step: Step, parameters: JsonObject, inputs: dict[str, InputArtifact]) -> str:
-    """What decides a step's outputs: what it runs, and the values and contents that it gets."""
-    container = step.component.container
-    assert container is not None
-    given = {port: [artifact.path, artifact.type, artifact.metadata] for port, artifact in inputs.items()}
-    ports = {port: spec.type for port, spec in step.component.output_artifacts.items()}
-    parts = (msgspec.to_builtins(container), parameters, given, ports, sorted(step.component.output_parameters))
-    return digest_text(*(msgspec.json.encode(part, order="deterministic").decode() for part in parts))
+def _read_heads(transaction: Transaction) -> list[_Head]:
+    """The unfinished runs: those of the highest priority first, of those the ones under way, of those the oldest."""
+    query = select(runs.c.id, runs.c.state, runs.c.revision, runs.c.priority, runs.c.created_us)
+    rows = transaction.execute(query.where(runs.c.state.in_(UNFINISHED))).all()
+    ordered = sorted(rows, key=lambda row: (-row.priority, row.state != RunState.RUNNING.value, row.created_us, row.id))
+    return [
+        _Head(id=row.id, state=RunState(row.state), revision=row.revision, priority=row.priority) for row in ordered
+    ]
+
+
+def _first_error(transaction: Transaction, run_id: str, state: RunState) -> str | None:
+    """Why a run failed: the error of what failed first in it."""
+    if state is not RunState.FAILED:
+        return None
+    failed = (tasks.c.run_id == run_id, tasks.c.state == RunState.FAILED.value, tasks.c.error.is_not(None))
+    query = select(tasks.c.error).where(*failed).order_by(tasks.c.finished_us, tasks.c.id.desc()).limit(1)
+    return transaction.execute(query).scalar_one_or_none()

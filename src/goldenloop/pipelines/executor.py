@@ -3,9 +3,13 @@
 Rules every executor keeps (`goldenloop.testing.executors` checks them):
 
 - each submitted request ends in exactly one result, whatever happens to it, unless the executor is closed first;
-- `submit` and `poll` do not wait for a step; `wait` waits until there may be something to poll;
+- `submit` and `poll` do not wait for a step, nor for its packages; `wait` waits until there may be something to poll;
 - when the process that owns the executor dies, however it dies, its steps die with it;
-- a step's output goes to its log while it runs, is cut at the limit, and the log says that it was.
+- a step that reaches one of its limits ends, with all its processes, and its result names the limit;
+- a step's output goes to its log while it runs; of one that is too long the beginning and the end are kept, and the log
+  says how much is not;
+- what an executor does not honour of a request (an image, accelerators) is the first thing in the log, and is in the
+  result's notes.
 """
 
 from __future__ import annotations
@@ -18,25 +22,50 @@ from typing import Protocol
 import msgspec
 
 MEBIBYTE = 1 << 20
+GIBIBYTE = 1 << 30
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a step may use. A limit that is reached ends the step."""
+    """What a step may use. A limit that is reached ends the step; none means: what the machine has."""
 
-    seconds: float = 3600.0  # wall time
-    processor_seconds: int = 4 * 3600  # CPU time of each of its processes
-    memory_bytes: int | None = None  # address space of each process; none: what the machine has
-    file_bytes: int = 64 << 30  # the largest file it may write
+    seconds: float | None = 24 * 3600.0  # wall time
+    processor_seconds: int | None = None  # CPU time of each of its processes
+    memory_bytes: int | None = (
+        None  # what all its processes together have of memory to themselves, without what they share
+    )
+    file_bytes: int = 64 * GIBIBYTE  # the largest file it may write; a longer write fails
+    folder_bytes: int = 64 * GIBIBYTE  # what may lie in its folder, and so the most its outputs can hold
     log_bytes: int = 10 * MEBIBYTE  # what is kept of its output
 
 
+class Resources(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step asks of a machine. On one machine: processors set how many threads numeric libraries start, memory is
+    a limit beside that of `Limits`, and accelerators are the machine's, unreserved, which a note says.
+    """
+
+    processors: float | None = None  # the limit, or what is requested where there is none
+    memory_bytes: int | None = None
+    accelerators: int = 0
+    accelerator_type: str = ""
+
+
 class StepRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt at a step. `id` is unique for ever; `folder` exists and is the step's own; the log is appended to."""
+    """One attempt at a step. `id` is unique for ever; `folder` exists and is the step's own; the log is appended to.
+
+    `packages`: the words that would follow `pip install`, requirements and options as they are written in the
+    specification; `environments.packages_of` reads them from a KFP component's command. What the executor's own
+    interpreter satisfies costs nothing; for anything else there is an environment, built once and shared.
+
+    `image`: the container image that the specification names, none where it does not matter.
+    """
 
     id: str
     command: tuple[str, ...]
     args: tuple[str, ...] = ()
     environment: dict[str, str] = {}
+    packages: tuple[str, ...] = ()
+    image: str | None = None
+    resources: Resources = Resources()
     folder: str
     log: str
     limits: Limits = Limits()
@@ -48,19 +77,23 @@ class Outcome(StrEnum):
     EXITED = "exited"  # by itself; the exit code says how
     SIGNALED = "signaled"  # by a signal that was not ours
     TIMED_OUT = "timed_out"  # it reached its wall time and was ended
+    EXCEEDED = "exceeded"  # it reached another of its limits and was ended; the reason says which
     CANCELED = "canceled"  # it was asked to be ended
     LOST = "lost"  # its process is gone and nobody knows how it ended; it may be started again
     REFUSED = "refused"  # it could not be started
 
 
 class StepResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of one attempt: for EXITED the exit code, for SIGNALED the signal's number, for REFUSED the reason."""
+    """The end of one attempt: for EXITED the exit code, for SIGNALED the signal's number, for REFUSED, TIMED_OUT and
+    EXCEEDED the reason. `out_of_memory`: it got no more memory, and that is why it ended.
+    """
 
     id: str
     outcome: Outcome
     code: int = 0
     out_of_memory: bool = False
     reason: str = ""
+    notes: tuple[str, ...] = ()  # what was asked for and not honoured
 
     @property
     def succeeded(self) -> bool:
@@ -75,12 +108,15 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
         """
         match self.outcome:
             case Outcome.EXITED:
-                return f"ended with exit code {self.code}"
+                by = f"ended with exit code {self.code}"
+                return f"{by}: it was out of memory" if self.out_of_memory else by
             case Outcome.SIGNALED:
                 by = f"was killed by {signal_name(self.code)}"
                 return f"{by}: the machine was out of memory" if self.out_of_memory else by
             case Outcome.TIMED_OUT:
                 return f"was ended at its time limit{f' ({self.reason})' if self.reason else ''}"
+            case Outcome.EXCEEDED:
+                return f"was ended: {self.reason}"
             case Outcome.CANCELED:
                 return "was cancelled"
             case Outcome.LOST:

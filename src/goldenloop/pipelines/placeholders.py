@@ -46,6 +46,23 @@ def expand(text: str, surroundings: Surroundings, *, where: str) -> str:
     return _PLACEHOLDER.sub(lambda found: _as_text(_look_up(found[1], surroundings, where)), text)
 
 
+def expand_deep(value: Json, surroundings: Surroundings, *, where: str) -> Json:
+    """Replace every placeholder in the texts of a value. A text that is nothing but a placeholder becomes what it stands for."""
+    if isinstance(value, str):
+        whole = _PLACEHOLDER.fullmatch(value)
+        if whole is not None and whole[1] and "}}" not in whole[1]:
+            return _look_up(whole[1], surroundings, where)
+        return expand(value, surroundings, where=where)
+    if isinstance(value, list):
+        return [expand_deep(member, surroundings, where=where) for member in value]
+    if isinstance(value, dict):
+        return {
+            expand(key, surroundings, where=where): expand_deep(member, surroundings, where=where)
+            for key, member in value.items()
+        }
+    return value
+
+
 def _look_up(expression: str, surroundings: Surroundings, where: str) -> Json:
     if expression == "":
         return surroundings.executor_input
@@ -82,6 +99,8 @@ def _inside(value: Json, *keys: str) -> Json:
 
 
 def _as_text(value: Json) -> str:
+    if value is None:
+        return ""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 

@@ -5,18 +5,21 @@ transaction.
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 from sqlalchemy import select, update
 
 from goldenloop.core.errors import InvalidSpecError, NotFoundError
-from goldenloop.core.ids import digest_bytes, uuid7
-from goldenloop.core.json import Json, JsonObject
+from goldenloop.core.ids import uuid7
+from goldenloop.core.json import JsonObject
 from goldenloop.core.phases import RunState
-from goldenloop.pipelines.plan import Plan, StepOutputs, Values
-from goldenloop.pipelines.python_step import check_packages
-from goldenloop.standards.pipeline_ir import Component, FromTask, Pipeline, exact, fits, read_pipeline
+from goldenloop.pipelines.artifact_records import artifact_record, find_artifact
+from goldenloop.pipelines.values import Values, scope_outputs, values_of
+from goldenloop.pipelines.warnings import warnings_of
+from goldenloop.standards.kubernetes_platform import read_platform
+from goldenloop.standards.pipeline_ir import Component, Pipeline, as_kind, fits, read_pipeline
 from goldenloop.store.artifacts import Artifacts
 from goldenloop.store.database import Transaction, insert_ignoring
 from goldenloop.store.tables import artifact_tasks, artifacts, runs, tasks
@@ -24,7 +27,6 @@ from goldenloop.store.tables import artifact_tasks, artifacts, runs, tasks
 UNFINISHED = (RunState.PENDING.value, RunState.RUNNING.value)
 MODEL = "system.Model"
 MODEL_NAMES = ("model.joblib", "model.pkl", "model.pickle")
-_ADDRESS = "artifact:"
 
 
 class ArtifactInput(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +54,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     code: JsonObject = {}  # commit, dirty, digest
     event_us: int | None = None
     caching: bool = True
+    priority: int = 0  # among runs that wait for room, those of a higher priority start their steps first
 
 
 class OutputArtifact(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +76,7 @@ def insert_run(transaction: Transaction, request: RunRequest, *, now_us: int) ->
     fit it.
     """
     pipeline = read_pipeline(request.pipeline)
-    check_packages(pipeline, where="pipeline")
+    platform = read_platform(request.platform)
     parameters = checked_parameters(pipeline.root, request.parameters)
     _check_inputs(pipeline.root, request.inputs)
     identity = uuid7()
@@ -92,17 +95,19 @@ def insert_run(transaction: Transaction, request: RunRequest, *, now_us: int) ->
         "event_us": request.event_us,
         "created_us": now_us,
         "settled": False,
+        "priority": request.priority,
+        "revision": 0,
+        "warnings": warnings_of(pipeline, platform),
     }
     if transaction.execute(insert_ignoring(transaction, runs).values(**row)).rowcount == 0:
         return None
     given: JsonObject = {}
     for name, artifact in request.inputs.items():
-        record = artifact_record(artifact.type, name, artifact.uri, artifact.metadata, now_us=now_us)
         given[name] = {
             "uri": artifact.uri,
             "type": artifact.type,
             "metadata": artifact.metadata,
-            "artifact_id": _known_artifact(transaction, record),
+            "artifact_id": _known_artifact(transaction, name, artifact, now_us=now_us),
         }
     transaction.execute(update(runs).where(runs.c.id == identity).values(inputs=given))
     return identity
@@ -111,7 +116,8 @@ def insert_run(transaction: Transaction, request: RunRequest, *, now_us: int) ->
 def cancel_run(transaction: Transaction, run_id: str, *, now_us: int) -> bool:
     """End a run that goes on; the engine ends its processes. Return whether it was going on. Raises NotFoundError."""
     ended = {"state": RunState.CANCELED.value, "finished_us": now_us}
-    changed = transaction.execute(update(runs).where(runs.c.id == run_id, runs.c.state.in_(UNFINISHED)).values(**ended))
+    going_on = (runs.c.id == run_id, runs.c.state.in_(UNFINISHED))
+    changed = transaction.execute(update(runs).where(*going_on).values(**ended, revision=runs.c.revision + 1))
     if changed.rowcount == 0:
         if transaction.execute(select(runs.c.id).where(runs.c.id == run_id)).first() is None:
             raise NotFoundError(f"there is no run {run_id}")
@@ -143,23 +149,28 @@ def outputs(transaction: Transaction, run_id: str) -> list[OutputArtifact]:
     ]
 
 
+def run_outputs(transaction: Transaction, run_id: str) -> Values:
+    """What the run gives, parameters and ids of artifacts, as far as its tasks have ended. Raises NotFoundError."""
+    scope = _pipeline_of(transaction, run_id).root_scope
+    query = select(tasks.c.name, tasks.c.state, tasks.c.outputs, tasks.c.error)
+    rows = transaction.execute(query.where(tasks.c.run_id == run_id, tasks.c.scope == ""))
+    ended = {row.name: _Ended(RunState(row.state), values_of(row.outputs), row.error) for row in rows}
+    return scope_outputs(scope, {name: ended.get(name, _NOT_BEGUN) for name in scope.tasks})
+
+
 def output_parameters(transaction: Transaction, run_id: str) -> JsonObject:
-    """The values of the run's own output parameters, as far as their steps have ended."""
-    plan = Plan(_pipeline_of(transaction, run_id))
-    parameters = transaction.execute(select(runs.c.parameters).where(runs.c.id == run_id)).scalar_one()
-    return Values(plan, parameters, {}, finished_steps(transaction, run_id)).output_parameters()
+    """The values of the run's own output parameters, as far as its tasks have ended. Raises NotFoundError."""
+    return run_outputs(transaction, run_id).parameters
 
 
 def find_model(transaction: Transaction, run_id: str) -> OutputArtifact | None:
     """The run's challenger: its output named `model`; else what the last task with a port named `model` wrote; else its
     only Model.
     """
-    plan = Plan(_pipeline_of(transaction, run_id))
     found = outputs(transaction, run_id)
-    root = plan.root.scope.artifacts.get("model")
-    producer = plan.producers(plan.root, root) if isinstance(root, FromTask) else None
-    if producer is not None:
-        return next((output for output in found if (output.task, output.port) == producer), None)
+    if "model" in _pipeline_of(transaction, run_id).root_scope.artifacts:
+        given = run_outputs(transaction, run_id).artifacts.get("model", ())
+        return next((output for output in found if output.artifact_id in given), None)
     models = [output for output in found if output.type == MODEL]
     named = [output for output in models if output.port == "model"]
     if named:
@@ -203,7 +214,7 @@ def checked_parameters(root: Component, given: JsonObject) -> JsonObject:
             raise InvalidSpecError(
                 f"{value!r} is not of type {known[name].type}",
                 where=f"parameters.{name}",
-                mend=f"Give {_EXAMPLES[known[name].type]}.",
+                mend=f"Give {_EXAMPLES.get(known[name].type, 'nothing: it is filled in')}.",
             )
     missing = [name for name, spec in known.items() if not spec.optional and given.get(name) is None]
     if missing:
@@ -214,8 +225,7 @@ def checked_parameters(root: Component, given: JsonObject) -> JsonObject:
     for name, spec in known.items():
         chosen = given.get(name)
         if chosen is not None:
-            # What a caller wrote is exact already, also within lists; only a number's own kind is put right.
-            values[name] = exact(chosen, spec.type) if spec.type in ("NUMBER_INTEGER", "NUMBER_DOUBLE") else chosen
+            values[name] = as_kind(chosen, spec, where=f"parameters.{name}")
         elif spec.has_default:
             values[name] = spec.default
     return values
@@ -244,40 +254,28 @@ def _check_inputs(root: Component, given: dict[str, ArtifactInput]) -> None:
         )
 
 
-def artifact_record(kind: str, name: str, uri: str, properties: JsonObject, *, now_us: int) -> dict[str, Json]:
-    """A new row of `artifacts`. What lies elsewhere than in the artifact folder is known by its address only."""
-    inside = uri.startswith(_ADDRESS)
-    return {
-        "id": uuid7(),
-        "type": kind,
-        "name": name,
-        "uri": uri,
-        "digest": uri.removeprefix(_ADDRESS).rstrip("/") if inside else digest_bytes(uri.encode()),
-        "properties": properties,
-        "created_us": now_us,
-    }
-
-
-def _known_artifact(transaction: Transaction, record: dict[str, Json]) -> str:
+def _known_artifact(transaction: Transaction, name: str, given: ArtifactInput, *, now_us: int) -> str:
     """The id of the artifact: that of an equal one if it is there, so that runs on the same data meet in the lineage
     graph.
     """
-    query = select(artifacts.c.id, artifacts.c.properties).where(
-        *(artifacts.c[name] == record[name] for name in ("digest", "uri", "type", "name"))
-    )
-    for row in transaction.execute(query):
-        if row.properties == record["properties"]:
-            return str(row.id)
+    same = find_artifact(transaction, kind=given.type, name=name, uri=given.uri, properties=given.metadata)
+    if same is not None:
+        return same
+    record = artifact_record(given.type, name, given.uri, given.metadata, now_us=now_us)
     transaction.execute(artifacts.insert().values(**record))
     return str(record["id"])
 
 
-def finished_steps(transaction: Transaction, run_id: str) -> dict[str, StepOutputs]:
-    """What the run's succeeded steps gave, by path."""
-    query = select(tasks.c.name, tasks.c.outputs).where(
-        tasks.c.run_id == run_id, tasks.c.state == RunState.SUCCEEDED.value
-    )
-    return {row.name: StepOutputs(**row.outputs) for row in transaction.execute(query)}
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A task of the root as others see it."""
+
+    state: RunState
+    outputs: Values
+    error: str | None
+
+
+_NOT_BEGUN = _Ended(RunState.PENDING, Values(), None)
 
 
 def _pipeline_of(transaction: Transaction, run_id: str) -> Pipeline:

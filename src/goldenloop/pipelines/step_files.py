@@ -15,14 +15,15 @@ from pathlib import Path
 import msgspec
 
 from goldenloop.core.errors import InvalidSpecError
+from goldenloop.core.ids import digest_text
 from goldenloop.core.json import Json, JsonObject
-from goldenloop.pipelines.plan import Step
-from goldenloop.standards.pipeline_ir import ArtifactSpec, ParameterSpec
+from goldenloop.standards.pipeline_ir import ArtifactSpec, Component, ParameterSpec
 from goldenloop.store.artifacts import Artifacts
 
 # Artifacts whose content is their metadata; a step need not write a file for them.
 _METADATA_ONLY = frozenset({"system.Metrics", "system.ClassificationMetrics", "system.SlicedClassificationMetrics"})
 _PARAMETER_BYTES = 4 << 20  # the largest value of an output parameter that is read
+_LONGEST_NAME = 150  # of a step's folder, in characters; a longer path is cut and told apart by its digest
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class StepFiles:
     def output(self, port: str) -> Path:
         return self.work / "outputs" / port
 
+    @staticmethod
+    def folder_name(path: str) -> str:
+        """The name of the folder of the task of this path."""
+        return path if len(path) <= _LONGEST_NAME else f"{path[:_LONGEST_NAME]}-{digest_text(path)[:16]}"
+
     def prepare(self) -> None:
         """Make an empty work folder. A log that is there already is of a process that was lost: it is kept, and says
         so.
@@ -66,28 +72,29 @@ class InputArtifact(msgspec.Struct, frozen=True, kw_only=True):
     """An artifact as a step gets it: `path` is on this machine and is only to be read."""
 
     id: str
+    name: str
     type: str
     path: str
+    digest: str
     metadata: JsonObject
 
 
 def executor_input(
-    step: Step, files: StepFiles, parameters: JsonObject, inputs: dict[str, InputArtifact]
+    component: Component, files: StepFiles, parameters: JsonObject, inputs: dict[str, tuple[InputArtifact, ...]]
 ) -> JsonObject:
     """KFP's ExecutorInput for a step."""
-    component = step.component
     return {
         "inputs": {
             "parameterValues": parameters,
             "artifacts": {
-                port: _artifact_list(artifact.id, artifact.type, artifact.path, artifact.metadata)
-                for port, artifact in inputs.items()
+                port: {"artifacts": [_artifact(one.name, one.type, one.path, one.metadata) for one in listed]}
+                for port, listed in inputs.items()
             },
         },
         "outputs": {
             "parameters": {port: {"outputFile": str(files.output(port))} for port in component.output_parameters},
             "artifacts": {
-                port: _artifact_list(port, spec.type, str(files.output(port)), {})
+                port: {"artifacts": [_artifact(port, spec.type, str(files.output(port)), spec.metadata)]}
                 for port, spec in component.output_artifacts.items()
             },
             "outputFile": str(files.executor_output),
@@ -95,9 +102,9 @@ def executor_input(
     }
 
 
-def _artifact_list(name: str, kind: str, uri: str, metadata: JsonObject) -> JsonObject:
+def _artifact(name: str, kind: str, uri: str, metadata: JsonObject) -> JsonObject:
     schema: JsonObject = {"schemaTitle": kind, "schemaVersion": "0.0.1"}
-    return {"artifacts": [{"name": name, "type": schema, "uri": uri, "metadata": metadata}]}
+    return {"name": name, "type": schema, "uri": uri, "metadata": metadata}
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +124,9 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
         return kept.put_bytes(msgspec.json.encode(self.metadata, order="deterministic"))
 
 
-def read_outputs(step: Step, files: StepFiles) -> tuple[JsonObject, dict[str, Written]]:
+def read_outputs(
+    component: Component, files: StepFiles, *, where: str
+) -> tuple[JsonObject, dict[str, tuple[Written, ...]]]:
     """Read what a step that ended well has written. Raises InvalidSpecError that names an output that is not there."""
     said = _read_executor_output(files)
     values = said.get("parameterValues")
@@ -125,11 +134,12 @@ def read_outputs(step: Step, files: StepFiles) -> tuple[JsonObject, dict[str, Wr
     artifacts = said.get("artifacts")
     artifacts = artifacts if isinstance(artifacts, dict) else {}
     parameters: JsonObject = {}
-    for port, parameter in step.component.output_parameters.items():
-        parameters[port] = values[port] if port in values else _read_parameter(step, parameter, files.output(port))
+    for port, parameter in component.output_parameters.items():
+        given = values[port] if port in values else _read_parameter(parameter, files.output(port), where)
+        parameters[port] = given
     written = {
-        port: _read_artifact(step, artifact, artifacts.get(port), files.output(port))
-        for port, artifact in step.component.output_artifacts.items()
+        port: _read_artifacts(artifact, artifacts.get(port), files.output(port), where)
+        for port, artifact in component.output_artifacts.items()
     }
     return parameters, written
 
@@ -152,19 +162,19 @@ def _read_executor_output(files: StepFiles) -> JsonObject:
     return content if isinstance(content, dict) else {}
 
 
-def _read_parameter(step: Step, spec: ParameterSpec, path: Path) -> Json:
+def _read_parameter(spec: ParameterSpec, path: Path, where: str) -> Json:
     try:
         if path.stat().st_size > _PARAMETER_BYTES:
             raise InvalidSpecError(
                 f"output parameter {spec.name!r} is larger than {_PARAMETER_BYTES} bytes",
-                where=step.name,
+                where=where,
                 mend="Write it as an artifact.",
             )
         text = path.read_text()
     except FileNotFoundError:
         raise InvalidSpecError(
             f"output parameter {spec.name!r} was not written",
-            where=step.name,
+            where=where,
             mend=f"Return it, or write it to {path.name}.",
         ) from None
     if spec.type == "STRING":
@@ -173,7 +183,7 @@ def _read_parameter(step: Step, spec: ParameterSpec, path: Path) -> Json:
         return _parse(text.strip(), spec)
     except (ValueError, msgspec.DecodeError) as error:
         raise InvalidSpecError(
-            f"output parameter {spec.name!r} is {text[:80]!r}, not of type {spec.type}", where=step.name
+            f"output parameter {spec.name!r} is {text[:80]!r}, not of type {spec.type}", where=where
         ) from error
 
 
@@ -190,14 +200,19 @@ def _parse(text: str, spec: ParameterSpec) -> Json:
     return value
 
 
-def _read_artifact(step: Step, spec: ArtifactSpec, said: Json, default: Path) -> Written:
-    uri, metadata, custom = str(default), {}, ""
+def _read_artifacts(spec: ArtifactSpec, said: Json, default: Path, where: str) -> tuple[Written, ...]:
     listed = said.get("artifacts") if isinstance(said, dict) else None
-    if isinstance(listed, list) and listed and isinstance(first := listed[0], dict):
-        uri = str(first.get("uri") or default)
-        custom = str(first.get("custom_path") or "")
-        known = first.get("metadata")
-        metadata = known if isinstance(known, dict) else {}
+    found = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    if spec.is_list:
+        return tuple(_read_artifact(spec, one, default, where) for one in found)
+    return (_read_artifact(spec, found[0] if found else {}, default, where),)
+
+
+def _read_artifact(spec: ArtifactSpec, said: JsonObject, default: Path, where: str) -> Written:
+    uri = str(said.get("uri") or default)
+    custom = str(said.get("custom_path") or said.get("customPath") or "")
+    known = said.get("metadata")
+    metadata = {**spec.metadata, **(known if isinstance(known, dict) else {})}
     if "://" in uri and not custom:
         return Written(type=spec.type, metadata=metadata, address=uri)
     path = Path(custom or uri)
@@ -213,4 +228,4 @@ def _read_artifact(step: Step, spec: ArtifactSpec, said: Json, default: Path) ->
         if beside
         else f"Write to {spec.name}.path."
     )
-    raise InvalidSpecError(f"output artifact {spec.name!r} was not written", where=step.name, mend=hint)
+    raise InvalidSpecError(f"output artifact {spec.name!r} was not written", where=where, mend=hint)

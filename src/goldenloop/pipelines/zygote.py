@@ -1,12 +1,13 @@
 """The process from which steps are forked: an interpreter that has already imported what steps import, so that one
 costs milliseconds.
 
-It speaks JSON lines over the socket whose number is its first argument: in come `start` and `cancel`, out go `ready`,
-`started` and `ended`. It runs no threads and imports nothing that starts one, because a fork copies only the thread
-that forks. When the socket closes, its owner is gone: it ends every step and itself.
+It speaks `zygote_protocol` over the socket whose number is its first argument. It runs no threads and imports nothing
+that starts one, because a fork copies only the thread that forks. When the socket closes, its owner is gone: it ends
+every step and itself.
 
-Each child gets its own process group, working folder and limits, and dies with this process. Its output comes through a
-pipe, so that the log can be cut at its limit without disturbing the step.
+Each child gets its own process group, working folder and limits, and dies with this process. What a step leaves running
+behind comes to this process as to a parent (it is a subreaper), and is ended with the step. A step's output comes
+through a pipe, so that the log can be cut at its limit without disturbing the step.
 """
 
 from __future__ import annotations
@@ -15,26 +16,22 @@ import contextlib
 import ctypes
 import gc
 import importlib
-import logging
 import os
-import resource
-import runpy
 import select
 import selectors
 import signal
 import socket
 import sys
-import threading
 import time
-import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, NoReturn
 
 import msgspec
 
-from goldenloop.pipelines.executor import Limits, Outcome, StepRequest, StepResult
-from goldenloop.pipelines.python_step import PythonStep, match_python_step
+from goldenloop.pipelines.executor import Outcome, StepResult
+from goldenloop.pipelines.step_log import StepLog
+from goldenloop.pipelines.step_process import STEP_VARIABLE, become_step
+from goldenloop.pipelines.step_usage import children_of, folder_bytes, memory_of, readable
+from goldenloop.pipelines.zygote_protocol import Ended, FromZygote, Ready, Start, Started, ToZygote
 
 # What steps commonly import. The order is that of cost; what is not installed is left out.
 PREIMPORTED = (
@@ -53,80 +50,47 @@ PREIMPORTED = (
     "sklearn.metrics",
 )
 _GRACE_SECONDS = 2.0  # between asking a step to end and ending it
+_MEMORY_LOOK_SECONDS = 0.1
+_FOLDER_LOOK_SECONDS = 1.0  # at least; and at most one part in _FOLDER_LOOK_COST of the time goes into looking
+_FOLDER_LOOK_COST = 50
 _PIECE = 1 << 16
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-class Start(msgspec.Struct, frozen=True, tag="start"):
-    request: StepRequest
-
-
-class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
-    id: str
-
-
-class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    seconds: float
-
-
-class Started(msgspec.Struct, frozen=True, tag="started"):
-    id: str
-    pid: int
-
-
-class Ended(msgspec.Struct, frozen=True, tag="ended"):
-    result: StepResult
-
-
-ToZygote = Start | Cancel
-FromZygote = Ready | Started | Ended
+_SWEEPS = 20  # how often what a step left behind is looked for: what is ended may have children of its own
+_PR_SET_CHILD_SUBREAPER = 36
+_OUT_OF_MEMORY = (b"MemoryError", b"std::bad_alloc", b"Cannot allocate memory", b"java.lang.OutOfMemoryError")
 
 _decoder: msgspec.json.Decoder[ToZygote] = msgspec.json.Decoder(ToZygote)
-
-
-class _Log:
-    """A step's log file, cut at its limit."""
-
-    def __init__(self, path: str, limit: int) -> None:
-        self._file: BinaryIO = open(path, "ab", buffering=0)  # noqa: SIM115 - it lives as long as the step
-        self._left = max(0, limit - self._file.tell())
-        self._limit = limit
-        self._dropped = 0
-
-    def write(self, piece: bytes) -> None:
-        kept = piece[: self._left]
-        self._left -= len(kept)
-        self._dropped += len(piece) - len(kept)
-        if kept:
-            with contextlib.suppress(OSError):  # a full disk does not end the step
-                self._file.write(kept)
-
-    def close(self) -> None:
-        if self._dropped:
-            with contextlib.suppress(OSError):
-                note = f"\n[the log was cut at {self._limit} bytes; {self._dropped} bytes are not kept]\n"
-                self._file.write(note.encode())
-        self._file.close()
 
 
 class _Child:
     """A running step, as the zygote sees it."""
 
-    def __init__(self, request: StepRequest, pid: int, output: int, log: _Log) -> None:
-        self.request = request
+    def __init__(self, start: Start, pid: int, output: int, log: StepLog) -> None:
+        now = time.monotonic()
+        limits = start.limits
+        self.start = start
         self.pid = pid
         self.output = output
         self.log = log
         self.descriptor = os.pidfd_open(pid)
-        self.deadline = time.monotonic() + request.limits.seconds
+        self.deadline = None if limits.seconds is None else now + limits.seconds
         self.kill_at: float | None = None  # when a step that was asked to end is ended
+        self.next_memory_look = None if limits.memory_bytes is None else now + _MEMORY_LOOK_SECONDS
+        self.next_folder_look = now + _FOLDER_LOOK_SECONDS
         self.ended_as: Outcome | None = None
+        self.reason = ""
+        self.out_of_memory = False
         self.memory_kills = _memory_kills()
+
+    def next_moment(self) -> float:
+        """When something is to be done about it, on the monotonic clock."""
+        if self.kill_at is not None:
+            return self.kill_at
+        moments = (self.deadline, self.next_memory_look, self.next_folder_look)
+        return min(moment for moment in moments if moment is not None)
 
 
 class Zygote:
-    """The loop: take requests, fork, pump output, reap, report."""
+    """The loop: take requests, fork, pump output, mind the limits, reap, report."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -143,6 +107,7 @@ class Zygote:
         finally:
             for child in self._children.values():
                 _kill_group(child.pid, signal.SIGKILL)
+            self._end_orphans(None)
 
     def send(self, message: FromZygote) -> None:
         """Tell the owner something."""
@@ -155,7 +120,7 @@ class Zygote:
                     return False
                 continue
             child: _Child = key.data
-            if child.request.id not in self._children:
+            if child.start.id not in self._children:
                 continue  # it was reaped a moment ago, and its descriptors are closed
             if key.fd == child.output:
                 self._pump(child)
@@ -163,20 +128,39 @@ class Zygote:
                 self._reap(child)
         now = time.monotonic()
         for child in list(self._children.values()):
-            self._mind_time(child, now)
+            if now >= child.next_moment():
+                self._mind(child, now)
         return True
 
     def _patience(self) -> float | None:
-        moments = [child.kill_at or child.deadline for child in self._children.values()]
+        moments = [child.next_moment() for child in self._children.values()]
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
-    def _mind_time(self, child: _Child, now: float) -> None:
+    def _mind(self, child: _Child, now: float) -> None:
+        """Hold a step to its limits."""
+        limits = child.start.limits
         if child.kill_at is not None:
-            if now >= child.kill_at:
-                _kill_group(child.pid, signal.SIGKILL)
-                child.kill_at = now + _GRACE_SECONDS
-        elif now >= child.deadline:
-            self._end(child, Outcome.TIMED_OUT)
+            _kill_group(child.pid, signal.SIGKILL)
+            child.kill_at = now + _GRACE_SECONDS
+            return
+        if child.deadline is not None and now >= child.deadline:
+            self._end(child, Outcome.TIMED_OUT, f"{limits.seconds:g} s")
+            return
+        if limits.memory_bytes is not None and child.next_memory_look is not None and now >= child.next_memory_look:
+            child.next_memory_look = now + _MEMORY_LOOK_SECONDS
+            used = memory_of(child.pid, enough=limits.memory_bytes)
+            if used >= limits.memory_bytes:
+                reason = f"out of memory: it used {readable(used)}, and its limit is {readable(limits.memory_bytes)}"
+                child.out_of_memory = True
+                self._end(child, Outcome.EXCEEDED, reason)
+                _kill_group(child.pid, signal.SIGKILL)  # it would go on taking
+                return
+        if now >= child.next_folder_look:
+            used = folder_bytes(child.start.folder, enough=limits.folder_bytes + 1)
+            pause = max(_FOLDER_LOOK_SECONDS, _FOLDER_LOOK_COST * (time.monotonic() - now))
+            child.next_folder_look = time.monotonic() + pause
+            if used > limits.folder_bytes:
+                self._end(child, Outcome.EXCEEDED, f"there are more than {readable(limits.folder_bytes)} in its folder")
 
     def _receive(self) -> bool:
         try:
@@ -191,40 +175,50 @@ class Zygote:
             del self._incoming[: end + 1]
             message = _decoder.decode(line)
             if isinstance(message, Start):
-                self._start(message.request)
+                self._start(message)
             elif (child := self._children.get(message.id)) is not None:
                 self._end(child, Outcome.CANCELED)
         return True
 
-    def _end(self, child: _Child, outcome: Outcome) -> None:
+    def _end(self, child: _Child, outcome: Outcome, reason: str = "") -> None:
         if child.ended_as is None:
             child.ended_as = outcome
+            child.reason = reason
             child.kill_at = time.monotonic() + _GRACE_SECONDS
             _kill_group(child.pid, signal.SIGTERM)
 
-    def _start(self, request: StepRequest) -> None:
+    def _start(self, start: Start) -> None:
         try:
-            log = _Log(request.log, request.limits.log_bytes)
+            log = StepLog(start.log, start.limits.log_bytes, heading=start.heading)
             reading, writing = os.pipe()
             sys.stdout.flush()
             sys.stderr.flush()
             parent = os.getpid()
             pid = os.fork()
         except OSError as error:
-            self.send(Ended(StepResult(id=request.id, outcome=Outcome.REFUSED, reason=str(error))))
+            self.send(Ended(StepResult(id=start.id, outcome=Outcome.REFUSED, reason=str(error))))
             return
         if pid == 0:
+            self._let_go()
             os.close(reading)
-            self._become_step(request, writing, parent)
+            become_step(start, output=writing, parent=parent)
         os.close(writing)
         with contextlib.suppress(OSError):  # the child does it too; whoever comes first
             os.setpgid(pid, pid)
         os.set_blocking(reading, False)
-        child = _Child(request, pid, reading, log)
-        self._children[request.id] = child
+        child = _Child(start, pid, reading, log)
+        self._children[start.id] = child
         self._selector.register(reading, selectors.EVENT_READ, child)
         self._selector.register(child.descriptor, selectors.EVENT_READ, child)
-        self.send(Started(request.id, pid))
+        self.send(Started(start.id, pid))
+
+    def _let_go(self) -> None:
+        """In the child: close what is the zygote's."""
+        self._selector.close()
+        self._connection.close()
+        for other in self._children.values():
+            os.close(other.output)
+            os.close(other.descriptor)
 
     def _pump(self, child: _Child) -> None:
         try:
@@ -239,6 +233,8 @@ class Zygote:
     def _reap(self, child: _Child) -> None:
         _, status, _usage = os.wait4(child.pid, 0)
         _kill_group(child.pid, signal.SIGKILL)  # whatever it left behind
+        del self._children[child.start.id]
+        self._end_orphans(child)
         with contextlib.suppress(BlockingIOError):
             while piece := os.read(child.output, _PIECE):
                 child.log.write(piece)
@@ -247,128 +243,59 @@ class Zygote:
         self._selector.unregister(child.descriptor)
         os.close(child.output)
         os.close(child.descriptor)
+        result = _result(child, status)
         child.log.close()
-        del self._children[child.request.id]
-        self.send(Ended(_result(child, status)))
+        self.send(Ended(result))
 
-    def _become_step(self, request: StepRequest, writing: int, parent: int) -> NoReturn:
-        """In the child: never returns to the loop, whatever happens."""
-        code = 1
-        try:
-            self._selector.close()
-            self._connection.close()
-            for other in self._children.values():
-                os.close(other.output)
-                os.close(other.descriptor)
-            os.setpgid(0, 0)
-            _die_with(parent)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            nothing = os.open(os.devnull, os.O_RDONLY)
-            os.dup2(nothing, 0)
-            os.dup2(writing, 1)
-            os.dup2(writing, 2)
-            os.closerange(3, max(nothing, writing) + 1)
-            os.chdir(request.folder)
-            _limit(request.limits)
-            os.environ.update(request.environment)
-            os.environ["TMPDIR"] = request.folder
-            step = match_python_step(request.command)
-            if step is not None:
-                code = _run_python(step, request)
-            elif request.command[:2] == (sys.executable, "-m"):
-                code = _run_module((*request.command[2:], *request.args))
-            else:
-                _execute(request)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            with contextlib.suppress(BaseException):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(code)
+    def _end_orphans(self, of: _Child | None) -> None:
+        """End the processes that a step left behind, also those that made a session of their own; none: of all steps."""
+        ended: set[int] = set()
+        for _ in range(_SWEEPS):
+            steps = {child.pid for child in self._children.values()}
+            orphans = [pid for pid in children_of(os.getpid()) if pid not in steps]
+            found = False
+            for pid in orphans:
+                if of is not None and not self._is_left_by(pid, of):
+                    continue
+                found = True
+                if pid not in ended:
+                    ended.add(pid)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+            if not found:
+                return
+            time.sleep(0.001)
+
+    def _is_left_by(self, pid: int, step: _Child) -> bool:
+        """Whether an orphan is the step's, by its group, its environment, or because there is no other step."""
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(pid) == step.pid or not self._children:
+                return True
+        mark = f"{STEP_VARIABLE}={step.start.id}".encode()
+        with contextlib.suppress(OSError):
+            return mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return False
 
 
 def _result(child: _Child, status: int) -> StepResult:
-    identity = child.request.id
+    identity = child.start.id
     if child.ended_as is not None:
-        reason = f"{child.request.limits.seconds:g} s" if child.ended_as is Outcome.TIMED_OUT else ""
-        return StepResult(id=identity, outcome=child.ended_as, reason=reason)
+        return StepResult(id=identity, outcome=child.ended_as, reason=child.reason, out_of_memory=child.out_of_memory)
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
+        if number == signal.SIGXCPU:
+            reason = f"it reached its limit of CPU time, {child.start.limits.processor_seconds} s"
+            return StepResult(id=identity, outcome=Outcome.EXCEEDED, reason=reason)
+        if number == signal.SIGXFSZ:
+            reason = f"it wrote a file of more than {readable(child.start.limits.file_bytes)}"
+            return StepResult(id=identity, outcome=Outcome.EXCEEDED, reason=reason)
         starved = number == signal.SIGKILL and _memory_kills() > child.memory_kills
         return StepResult(id=identity, outcome=Outcome.SIGNALED, code=number, out_of_memory=starved)
-    return StepResult(id=identity, outcome=Outcome.EXITED, code=os.waitstatus_to_exitcode(status))
-
-
-def _execute(request: StepRequest) -> NoReturn:
-    words = (*request.command, *request.args)
-    if not words:
-        print("the step has no command: an image's own entry point cannot be run here", file=sys.stderr)
-        os._exit(127)
-    os.environ.pop("_KFP_RUNTIME", None)
-    try:
-        os.execvp(words[0], words)
-    except OSError as error:
-        print(f"{words[0]}: {error.strerror}", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(127 if isinstance(error, FileNotFoundError) else 126)
-
-
-def _run_python(step: PythonStep, request: StepRequest) -> int:
-    """Do what the template does, in this process; return the exit code."""
-    program = Path(request.folder) / "ephemeral_component.py"
-    program.write_text(step.source)
-    sys.argv = ["executor_main", "--component_module_path", str(program), *request.args]
-    return _run_in_process(lambda: importlib.import_module("kfp.dsl.executor_main").executor_main())
-
-
-def _run_module(words: tuple[str, ...]) -> int:
-    """Do what `python -m MODULE` does, in this process, where most of what it imports is there already."""
-    sys.argv = list(words)
-    os.environ.pop("_KFP_RUNTIME", None)
-    return _run_in_process(lambda: runpy.run_module(words[0], run_name="__main__", alter_sys=True))
-
-
-def _run_in_process(program: Callable[[], object]) -> int:
-    """Run a program as an interpreter of its own would: fresh streams, its exit code, its threads awaited."""
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-    logging.root.handlers.clear()
-    code = 0
-    try:
-        program()
-    except SystemExit as ending:
-        code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
-        if isinstance(ending.code, str):
-            print(ending.code, file=sys.stderr)
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
-    return code
-
-
-def _limit(limits: Limits) -> None:
-    bounds = [
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_CPU, limits.processor_seconds),
-        (resource.RLIMIT_FSIZE, limits.file_bytes),
-    ]
-    if limits.memory_bytes is not None:
-        bounds.append((resource.RLIMIT_AS, limits.memory_bytes))
-    for kind, bound in bounds:
-        _, hard = resource.getrlimit(kind)
-        allowed = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
-        resource.setrlimit(kind, (allowed, allowed))
-
-
-def _die_with(parent: int) -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the line above
-        os._exit(1)
+    code = os.waitstatus_to_exitcode(status)
+    starved = code != 0 and any(child.log.mentions(word) for word in _OUT_OF_MEMORY)
+    return StepResult(id=identity, outcome=Outcome.EXITED, code=code, out_of_memory=starved)
 
 
 def _kill_group(pid: int, number: signal.Signals) -> None:
@@ -395,10 +322,13 @@ def main() -> None:
     began = time.monotonic()
     connection = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, who then closes the socket
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for name in sys.argv[2:]:
         if _owner_is_gone(connection):
             return
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(
+            Exception
+        ):  # also one that is there and cannot be imported: a step that needs it says so
             importlib.import_module(name)
     sys.argv = sys.argv[:1]
     gc.collect()
@@ -410,8 +340,8 @@ def main() -> None:
 
 
 def _owner_is_gone(connection: socket.socket) -> bool:
-    readable, _, _ = select.select([connection], [], [], 0)
-    return bool(readable) and connection.recv(1, socket.MSG_PEEK) == b""
+    readable_now, _, _ = select.select([connection], [], [], 0)
+    return bool(readable_now) and connection.recv(1, socket.MSG_PEEK) == b""
 
 
 if __name__ == "__main__":

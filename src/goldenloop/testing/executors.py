@@ -14,8 +14,10 @@ import signal
 import time
 from pathlib import Path
 
+import msgspec
+
 from goldenloop.core.ids import uuid7
-from goldenloop.pipelines.executor import Executor, Limits, Outcome, StepRequest, StepResult
+from goldenloop.pipelines.executor import Executor, Limits, Outcome, Resources, StepRequest, StepResult
 
 _PATIENCE_SECONDS = 60.0
 
@@ -86,7 +88,7 @@ class ExecutorConformance:
         missing = StepRequest(id=request.id, command=("no-such-command",), folder=request.folder, log=request.log)
         result = self.run(executor, missing)
         assert not result.succeeded
-        assert "no-such-command" in result.reason + Path(request.log).read_text()
+        assert "there is no command 'no-such-command'" in result.reason + Path(request.log).read_text()
 
     def test_the_time_limit_ends_a_step_and_its_children(self, executor: Executor, tmp_path: Path) -> None:
         request = shell(tmp_path, "(sleep 2; touch survived) & sleep 60", limits=Limits(seconds=0.3))
@@ -95,6 +97,68 @@ class ExecutorConformance:
         assert time.monotonic() - began < 30
         time.sleep(2.5)
         assert not (Path(request.folder) / "survived").exists()
+
+    def test_a_step_may_have_no_time_limit(self, executor: Executor, tmp_path: Path) -> None:
+        assert self.run(executor, shell(tmp_path, "true", limits=Limits(seconds=None))).succeeded
+
+    def test_what_a_step_leaves_running_ends_with_it(self, executor: Executor, tmp_path: Path) -> None:
+        script = f"setsid sh -c 'echo $$ > {tmp_path}/pid; sleep 2; touch {tmp_path}/survived' & sleep 0.5"
+        assert self.run(executor, shell(tmp_path, script)).succeeded
+        assert (tmp_path / "pid").exists()
+        time.sleep(2.5)
+        assert not (tmp_path / "survived").exists()
+
+    def test_a_step_that_takes_too_much_memory_is_ended_and_it_is_said_so(
+        self, executor: Executor, tmp_path: Path
+    ) -> None:
+        greedy = "import time\nkept = []\nwhile True:\n    kept.append(b'x' * (8 << 20)); time.sleep(0.01)"
+        limits = Limits(memory_bytes=150 << 20, seconds=30.0)
+        result = self.run(executor, shell(tmp_path, f'exec python3 -c "{greedy}"', limits=limits))
+        assert not result.succeeded
+        assert result.out_of_memory
+        assert "out of memory" in result.describe()
+        assert "150.0 MiB" in result.describe()
+
+    def test_memory_is_that_of_all_its_processes(self, executor: Executor, tmp_path: Path) -> None:
+        part = "x = b'x' * (60 << 20); import time; time.sleep(30)"
+        script = f'for i in 1 2 3 4; do python3 -c "{part}" & done; wait'
+        result = self.run(executor, shell(tmp_path, script, limits=Limits(memory_bytes=150 << 20, seconds=20.0)))
+        assert (result.succeeded, result.out_of_memory) == (False, True)
+
+    def test_an_allocation_that_fails_is_named(self, executor: Executor, tmp_path: Path) -> None:
+        script = "python3 -c 'import mmap; mmap.mmap(-1, 1 << 40, flags=mmap.MAP_PRIVATE); x = bytes(1 << 50)'"
+        result = self.run(executor, shell(tmp_path, script))
+        assert (result.outcome, result.out_of_memory) == (Outcome.EXITED, True)
+        assert "out of memory" in result.describe()
+
+    def test_memory_that_is_not_too_much_is_given(self, executor: Executor, tmp_path: Path) -> None:
+        script = "python3 -c 'x = bytearray(60 << 20); import time; time.sleep(0.3)'"
+        assert self.run(executor, shell(tmp_path, script, limits=Limits(memory_bytes=150 << 20))).succeeded
+
+    def test_processor_time_is_bounded(self, executor: Executor, tmp_path: Path) -> None:
+        limits = Limits(processor_seconds=1, seconds=30.0)
+        result = self.run(executor, shell(tmp_path, "exec python3 -c 'while True: pass'", limits=limits))
+        assert result.outcome is Outcome.EXCEEDED
+        assert "CPU time, 1 s" in result.describe()
+
+    def test_a_folder_that_grows_too_large_ends_the_step(self, executor: Executor, tmp_path: Path) -> None:
+        limits = Limits(folder_bytes=20 << 20, seconds=30.0)
+        script = "mkdir deep; head -c 30000000 /dev/zero > deep/much; sleep 60"
+        result = self.run(executor, shell(tmp_path, script, limits=limits))
+        assert result.outcome is Outcome.EXCEEDED
+        assert "20.0 MiB in its folder" in result.describe()
+
+    def test_what_is_asked_for_and_not_honoured_is_said(self, executor: Executor, tmp_path: Path) -> None:
+        asked = msgspec.structs.replace(
+            shell(tmp_path, "echo done"), resources=Resources(accelerators=2, accelerator_type="nvidia-l4")
+        )
+        result = self.run(executor, asked)
+        assert result.succeeded
+        lines = Path(asked.log).read_text().splitlines()
+        assert lines[-1] == "done"
+        for note in result.notes:
+            assert note in lines[0]
+        assert not result.notes or "nvidia-l4" in result.notes[0]
 
     def test_a_cancelled_step_ends(self, executor: Executor, tmp_path: Path) -> None:
         request = shell(tmp_path, "touch begun; sleep 60")
@@ -113,12 +177,16 @@ class ExecutorConformance:
 
     def test_a_log_is_cut_at_its_limit_and_says_so(self, executor: Executor, tmp_path: Path) -> None:
         request = shell(
-            tmp_path, "i=0; while [ $i -lt 2000 ]; do echo 0123456789; i=$((i+1)); done", limits=Limits(log_bytes=5_000)
+            tmp_path,
+            "echo first; i=0; while [ $i -lt 2000 ]; do echo 0123456789; i=$((i+1)); done; echo last",
+            limits=Limits(log_bytes=5_000),
         )
         assert self.run(executor, request).succeeded
         log = Path(request.log).read_text()
         assert 5_000 <= len(log) < 5_300
         assert "cut at 5000 bytes" in log
+        assert log.startswith("first\n")
+        assert log.endswith("last\n"), "the end is where a failure says what it is"
 
     def test_steps_run_side_by_side(self, executor: Executor, tmp_path: Path) -> None:
         meet = tmp_path / "meet"
