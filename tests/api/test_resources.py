@@ -20,6 +20,8 @@ SPECS: dict[str, dict[str, Any]] = {
     "Trigger": {"loop": "loan", "retrain": {"maxRunsPerDay": 2}},
     "Rollout": {"service": "loan", "champion": "1", "challenger": "2", "alpha": 0.01, "started": "2026-01-01T00:00:00Z"},
     "InferenceService": {"predictor": {"model": {"modelFormat": {"name": "onnx"}, "storageUri": "file:///models/1"}}},
+    "InferenceGraph": {"nodes": {"root": {"routerType": "Sequence", "steps": [{"serviceName": "loan"}]}}},
+    "TrainedModel": {"inferenceService": "loan", "model": {"storageUri": "s3://m", "framework": "sklearn", "memory": "1Gi"}},
     "SLO": {"service": "loan", "budgetingMethod": "Occurrences", "objectives": [{"target": 0.95, "op": "gte", "value": 0.8}]},
 }  # fmt: skip
 LOOP = kind_named("loop")
@@ -175,7 +177,7 @@ def test_a_watch_tells_what_happens(http: httpx.Client, address: str, namespace:
     begun = threading.Event()
 
     def watch() -> None:
-        query = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "10"}
+        query = {"watch": "True", "resourceVersion": version, "timeoutSeconds": "10"}
         with httpx.stream("GET", address + path(LOOP, namespace), params=query, timeout=10) as answer:
             begun.set()
             for line in answer.iter_lines():
@@ -232,8 +234,11 @@ def test_a_watch_from_nonsense_is_refused(http: httpx.Client, namespace: str, na
 def test_discovery_names_every_kind(http: httpx.Client) -> None:
     groups = http.get("/apis").json()
     assert groups["kind"] == "APIGroupList"
-    versions = {group["preferredVersion"]["groupVersion"] for group in groups["groups"]}
-    assert versions == {kind.api_version for kind in KINDS}
+    versions = [version["groupVersion"] for group in groups["groups"] for version in group["versions"]]
+    assert sorted(versions) == sorted({kind.api_version for kind in KINDS})
+    assert len(groups["groups"]) == len({kind.group for kind in KINDS})
+    [kserve] = [group for group in groups["groups"] if group["name"] == "serving.kserve.io"]
+    assert kserve["preferredVersion"]["version"] == "v1beta1"
     for kind in KINDS:
         found = http.get(f"/apis/{kind.api_version}").json()
         assert found["kind"] == "APIResourceList"
