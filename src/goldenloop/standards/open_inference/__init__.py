@@ -1,0 +1,1 @@
+"""The Open Inference Protocol: tensors, records, REST, and rows of a table."""
