@@ -15,7 +15,7 @@ from goldenloop.control.ring import Ring
 from goldenloop.control.router import present_table
 from goldenloop.core.errors import ConflictError, NotFoundError
 from goldenloop.core.phases import VersionState
-from goldenloop.core.routing import RoutingTable
+from goldenloop.core.routing import Graph, Node, RoutingTable, Served, Service, Step
 from goldenloop.registry import versions
 
 QUIET = Scenario(train=lambda number, _: Rule(errors=(0.1, 0.1), salt=0.37 * number), windows=8, rows_per_window=25)
@@ -85,3 +85,23 @@ def test_there_must_be_something_to_go_back_to(home: Home, simulation: Simulatio
     with pytest.raises(ConflictError, match="no earlier golden version is loaded"):
         roll_back_offline(home, NAMESPACE, LOOP_NAME, reason="")
     assert present_table(home).generation == 3
+
+
+def test_a_service_that_no_loop_wrote_is_not_rolled_back_by_hand(home: Home) -> None:
+    """Nothing would remember it: control would flip it forward again."""
+    served = tuple(Served(version=name, path=f"/models/{name}", digest=name) for name in ("2", "1"))
+    table = RoutingTable(
+        generation=4, services=(Service(namespace="default", name="iris", champion="2", versions=served),)
+    )
+    leave(home, table)
+    with pytest.raises(ConflictError, match="canaryTrafficPercent"):
+        roll_back_offline(home, "default", "iris", reason="")
+    assert present_table(home) == table
+
+
+def test_a_rollback_leaves_the_graphs_in_the_table(home: Home, simulation: Simulation) -> None:
+    node = Node(router_type="Sequence", steps=(Step(service=LOOP_NAME),))
+    graph = Graph(namespace=NAMESPACE, name="chain", nodes={"root": node})
+    leave(home, msgspec.structs.replace(simulation.router.table, graphs=(graph,)))
+    roll_back_offline(home, NAMESPACE, LOOP_NAME, reason="")
+    assert present_table(home).graphs == (graph,)
