@@ -4,12 +4,15 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 STAMP := .venv/.made-for-lock
+KFP_2_17 := build/conformance/kfp-2.17/.made
 export OMP_NUM_THREADS ?= 1
 .DEFAULT_GOAL := help
-.PHONY: help venv system demo test lint format pytest soak bench conformance docs clean
+TRITONCLIENT := build/conformance/tritonclient-2.73/.made
+KSERVE := build/conformance/kserve-0.21/.made
+.PHONY: help venv system demo test lint format pytest soak bench bench-pipelines bench-serving conformance conformance-serving conformance-kserve conformance-kfp docs clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP)  ## make .venv with everything in it (once for each state of the lock)
 
@@ -54,11 +57,40 @@ bench: venv  ## run the benchmarks, one after the other
 	@found=0; for file in $(wildcard benchmarks/*.py); do found=1; echo "== $$file"; $(BIN)/python "$$file" || exit 1; done; \
 		test $$found = 1 || echo "There are no benchmarks yet (benchmarks/*.py)."
 
-conformance: venv  ## the clients of others, unchanged, against this platform
-	@echo "What is here: the clients under tests/clients. To come: kfp.Client, tritonclient, KServe, Katib, ml-metadata, mlflow,"
-	@echo "Prometheus, Alertmanager, kubectl."
-	@if ls tests/clients/test_*.py >/dev/null 2>&1; then $(BIN)/python -m pytest tests/clients $(ARGS); \
-		else echo "There are none yet: nothing was tested."; fi
+bench-serving: venv $(KSERVE)  ## what a prediction costs our server and that of KServe
+	$(BIN)/python benchmarks/serving.py --kserve $(dir $(KSERVE))bin/python $(ARGS)
+
+conformance: venv $(KFP_2_17) $(TRITONCLIENT) $(KSERVE)  ## the clients of others, unchanged, against this platform
+	$(BIN)/python -m pytest tests/clients $(ARGS)
+
+# Some clients cannot share an environment with the platform: kfp 2.17 wants exactly one version of requests and of urllib3.
+$(KFP_2_17):
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check 'kfp==2.17.*'
+	@touch $@
+
+$(TRITONCLIENT):
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check 'tritonclient[http,grpc]==2.73.0'
+	@touch $@
+
+# With what its servers need in the benchmark, in the versions that the models are made with.
+$(KSERVE):
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check 'kserve==0.21.0' \
+		$$(grep -hoE '^(scikit-learn|lightgbm|joblib|pandas)==[^ ;]+' requirements/dev.lock)
+	@touch $@
+
+conformance-serving: venv $(TRITONCLIENT) $(KSERVE)  ## every call of tritonclient and of KServe's clients, in a table
+	$(BIN)/python conformance/serving_clients.py --tritonclient $(dir $(TRITONCLIENT))bin/python --kserve $(dir $(KSERVE))bin/python
+
+conformance-kserve: venv  ## what becomes of KServe's own samples; REPO="CHECKOUT …" of kserve/kserve, and kserve/website
+	@test -n "$(REPO)" || { echo "Say where: make conformance-kserve REPO=/path/to/kserve" >&2; exit 1; }
+	$(BIN)/python conformance/kserve_samples.py $(REPO)
+
+conformance-kfp: venv  ## run the pipelines of a checkout of kubeflow/pipelines and compare: REPO=PATH
+	@test -n "$(REPO)" || { echo "Say where the checkout is: make conformance-kfp REPO=PATH" >&2; exit 2; }
+	$(BIN)/python conformance/kfp_corpus.py "$(REPO)" $(ARGS)
 
 docs: venv  ## write the generated pages anew (docs/cli.md)
 	$(BIN)/python scripts/write_docs.py

@@ -8,34 +8,39 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.serving.workbench import make_version
+from tests.serving.workbench import make_version, served
 
 from goldenloop.core.clock import SystemClock
 from goldenloop.core.errors import InvalidSpecError, NotFoundError
 from goldenloop.core.routing import Route, RoutingTable, Served, Service
 from goldenloop.payloads.log import PayloadReader, PayloadWriter
 from goldenloop.serving import dataplane
-from goldenloop.serving.dataplane import Answered, DataPlane, Deployed, HeldTooLongError, TooManyError
+from goldenloop.serving.dataplane import Answered, DataPlane, Deployed, HeldTooLongError
 from goldenloop.serving.metrics import Metrics
-from goldenloop.serving.models import Model, load
-from goldenloop.standards.tabular import Batch, Layout
+from goldenloop.serving.queues import TooManyError
+from goldenloop.serving.scorers import Scorer, open_version
+from goldenloop.standards.tabular import Batch
 
 
 class OneRow:
     alias = None
 
-    def batch(self, layout: Layout, also: frozenset[str]) -> Batch:
+    def work(self, scorer: Scorer, also: frozenset[str]) -> Batch:
+        layout = scorer.layout
+        assert layout is not None
         assert also >= set(layout.names)
         return layout.from_matrix(np.ones((1, layout.width)), where="rows")
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return load(make_version(tmp_path_factory.mktemp("plane") / "1"))
+def model(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+    folder = make_version(tmp_path_factory.mktemp("plane") / "1")
+    service = Service(namespace="default", name="elec", champion="1", versions=())
+    return open_version(served("1", folder), service, sockets=None)
 
 
 class Room:
-    def __init__(self, folder: Path, model: Model) -> None:
+    def __init__(self, folder: Path, model: Scorer) -> None:
         self.model = model
         self.folder = folder
         self.held: list[tuple[str, str, int]] = []
@@ -66,7 +71,7 @@ class Room:
 
 
 @pytest.fixture
-def room(tmp_path: Path, model: Model) -> Room:
+def room(tmp_path: Path, model: Scorer) -> Room:
     return Room(tmp_path, model)
 
 
@@ -137,9 +142,13 @@ def test_shares_are_kept_when_others_grow(room: Room) -> None:
 
 def test_what_a_version_is_chosen_for(room: Room) -> None:
     room.take(routes=(Route(version="2", percent=100),))
-    assert asyncio.run(room.ask()).version == "2"
-    assert asyncio.run(room.ask(key="anna")).version == "2"
-    assert asyncio.run(room.ask(asked="1")).version == "1"
-    with pytest.raises(NotFoundError, match="Served are 1, 2"):
-        asyncio.run(room.ask(asked="7"))
+
+    async def scenario() -> None:
+        assert (await room.ask()).version == "2"
+        assert (await room.ask(key="anna")).version == "2"
+        assert (await room.ask(asked="1")).version == "1"
+        with pytest.raises(NotFoundError, match="Served are 1, 2"):
+            await room.ask(asked="7")
+
+    asyncio.run(scenario())
     assert [record.reason for record in PayloadReader(room.folder).read()] == ["canary", "sticky", "asked"]  # type: ignore[union-attr]

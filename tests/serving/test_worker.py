@@ -44,7 +44,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def elec(versions: dict[str, Path], *names: str, **rest: object) -> Service:
     names = names or ("1",)
-    plain = {"namespace": "default", "name": "elec", "champion": names[0], **rest}
+    plain = {"namespace": "default", "name": "elec", "loop": "elec", "champion": names[0], **rest}
     return Service(versions=tuple(served(name, versions[name]) for name in names), **plain)  # type: ignore[arg-type]
 
 

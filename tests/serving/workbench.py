@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -145,10 +145,10 @@ class Bench:
         write_table(self.table, RoutingTable(generation=self.generation, services=services))
         return self.generation
 
-    def start(self, name: str = "worker0") -> subprocess.Popen[bytes]:
+    def start(self, name: str = "worker0", *, options: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "goldenloop.serving.worker", "--name", name, "--table", str(self.table)]
         command += ["--payloads", str(self.folder / "payloads"), "--control", str(self.socket_path)]
-        command += ["--http-fd", str(self.listener.fileno()), "--metrics", str(self.folder / "metrics")]
+        command += ["--http-fd", str(self.listener.fileno()), "--metrics", str(self.folder / "metrics"), *options]
         process = subprocess.Popen(
             command, pass_fds=[self.listener.fileno()], env={**os.environ, "OMP_NUM_THREADS": "1"}
         )

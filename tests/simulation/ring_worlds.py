@@ -40,7 +40,6 @@ from goldenloop.monitors.analyst import LogAnalyst
 from goldenloop.monitors.reference import Reference, split_watch
 from goldenloop.monitors.windows import choose_size
 from goldenloop.payloads.records import Answer
-from goldenloop.pipelines.plan import Plan
 from goldenloop.pipelines.runs import MODEL, artifact_record
 from goldenloop.pipelines.standard import load_auto
 from goldenloop.rollouts.decide import earned_steps
@@ -280,6 +279,7 @@ class RuleRuns:
             "name": task,
             "component": "train",
             "state": "SUCCEEDED",
+            "outputs": {"parameters": {}, "artifacts": {port: [record["id"]]}},
             "finished_us": now_us,
         }
         link = {"task_id": row["id"], "direction": "OUTPUT", "port": port, "artifact_id": record["id"]}
@@ -538,12 +538,11 @@ def simulate(
 
 @cache
 def _model_port() -> tuple[str, str]:
-    plan = Plan(read_pipeline(load_auto()))
-    root = plan.root.scope.artifacts["model"]
-    assert isinstance(root, FromTask)
-    found = plan.producers(plan.root, root)
-    assert found is not None
-    return found
+    scope = read_pipeline(load_auto()).root.scope
+    assert scope is not None
+    model = scope.artifacts["model"]
+    assert isinstance(model, FromTask)
+    return model.task, model.name
 
 
 @cache

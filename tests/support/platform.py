@@ -28,6 +28,7 @@ PARTS = {
     "worker": "goldenloop.serving.worker",
     "monitor": "goldenloop.monitors.worker",
     "zygote": "goldenloop.pipelines.zygote",
+    "predictors": "goldenloop.serving.predictors.host",
 }
 STEP = "step"  # a child of the zygote
 JOB = "job"  # one that does control's own work, and not a person's
@@ -69,7 +70,7 @@ class Platform:
         ]
         done = typed(
             *("up", "--detach", "--home", str(self.home), "--http-port", ports[0], "--inference-port", ports[1]),
-            *("--workers", str(self._workers), "--output", "json"),
+            *("--grpc-port", "0", "--workers", str(self._workers), "--output", "json"),
             seconds=90,
         )
         assert done.returncode == 0, done.stdout + done.stderr + self.logs()

@@ -15,9 +15,12 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from goldenloop.api.errors import answer_error
+from goldenloop.api.kfp.routes import kfp_api
 from goldenloop.api.metrics import exposition
 from goldenloop.api.platform import PlatformRoutes
 from goldenloop.api.resources import ResourceRoutes
+from goldenloop.api.triggers import TriggerRoutes
+from goldenloop.api.trust import TrustRoutes
 from goldenloop.control.platform import Platform
 from goldenloop.core.errors import GoldenloopError
 from goldenloop.standards.kubernetes import status_object
@@ -38,6 +41,9 @@ def application(platform: Platform, pages: Path | None) -> ASGIApp:
 
     routes: list[BaseRoute] = [
         *PlatformRoutes(platform).routes(),
+        *TriggerRoutes(platform).routes(),
+        *TrustRoutes(platform).routes(),
+        kfp_api(platform),
         *ResourceRoutes(platform).routes(),
         Route("/metrics", metrics),
     ]

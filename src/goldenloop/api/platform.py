@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from goldenloop import __version__
 from goldenloop.api import queries
+from goldenloop.api.log_parts import read_part
 from goldenloop.api.resources import read_json, whole_number
 from goldenloop.control import byhand
 from goldenloop.control.platform import Platform
@@ -23,6 +24,7 @@ from goldenloop.core.errors import ConflictError, InvalidSpecError
 from goldenloop.core.json import JsonObject
 from goldenloop.lineage import timeline
 from goldenloop.lineage.baselines import Baselines, keep_baselines
+from goldenloop.pipelines.retries import restart_run
 from goldenloop.pipelines.runs import RunRequest, insert_run
 from goldenloop.standards.documents import convert
 from goldenloop.standards.loop import json_schema
@@ -33,6 +35,7 @@ PREFIX = "/goldenloop/v1alpha1"
 _LOOP = PREFIX + "/namespaces/{namespace}/loops/{name}"
 _EVENTS_POLL_SECONDS = 0.25
 _LOG_LIMIT = 2 << 20
+_LOG_PART = 256 << 10
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -62,7 +65,9 @@ class PlatformRoutes:
             Route(PREFIX + "/runs", self._start_run, methods=["POST"]),
             Route(PREFIX + "/runs/{run}", self._run),
             Route(PREFIX + "/runs/{run}/cancel", self._cancel, methods=["POST"]),
+            Route(PREFIX + "/runs/{run}/rerun", self._rerun, methods=["POST"]),
             Route(PREFIX + "/runs/{run}/tasks/{task:path}/log", self._log),
+            Route(PREFIX + "/runs/{run}/tasks/{task:path}/log/part", self._log_part),
             Route(PREFIX + "/trace/{identity}", self._trace),
         ]
 
@@ -155,19 +160,48 @@ class PlatformRoutes:
         cancelled = await run_in_threadpool(self._platform.engine.cancel, request.path_params["run"])
         return _json({"cancelled": cancelled})
 
+    async def _rerun(self, request: Request) -> Response:
+        run = request.path_params["run"]
+        step = (await _optional_body(request)).get("from")
+        if step is not None and not isinstance(step, str):
+            raise InvalidSpecError(f"{step!r} is not the name of a step", where="from")
+
+        def restart() -> JsonObject:
+            with self._platform.database.write() as transaction:
+                restart_run(transaction, run, steps=() if step is None else (step,))
+            return {"id": run}
+
+        restarted = await run_in_threadpool(restart)
+        self._platform.wake()
+        return _json(restarted)
+
     async def _log(self, request: Request) -> Response:
         def ask() -> str:
             run, step = request.path_params["run"], request.path_params["task"]
             with self._platform.database.read() as transaction:
-                attempt = queries.last_attempt(transaction, run, step)
+                task = queries.task_progress(transaction, run, step)
             parts = []
-            for number in range(1, max(1, attempt) + 1):
+            for number in range(1, task.attempts + 1):
                 path = self._platform.engine.log_path(run, step, number)
                 if path.exists():
                     parts.append(path.read_bytes()[-_LOG_LIMIT:].decode(errors="replace"))
             return "".join(parts)
 
         return PlainTextResponse(await run_in_threadpool(ask))
+
+    async def _log_part(self, request: Request) -> Response:
+        after = whole_number(request, "after", 0)
+
+        def ask() -> JsonObject:
+            run, step = request.path_params["run"], request.path_params["task"]
+            with self._platform.database.read() as transaction:
+                task = queries.task_progress(transaction, run, step)
+            paths = [self._platform.engine.log_path(run, step, number) for number in range(1, task.attempts + 1)]
+            content = read_part(paths, after=after, limit=_LOG_PART, whole=task.ended)
+            # What is printed before the end is there when the end is known; more than a part of it is asked for again.
+            return {"text": content.text, "next": content.next, "ended": task.ended and content.is_last}
+
+        return _json(await run_in_threadpool(ask))
 
     async def _trace(self, request: Request) -> Response:
         identity = request.path_params["identity"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import select
 from sqlalchemy.engine import RowMapping
 
@@ -10,7 +12,9 @@ from goldenloop.control.progress import MEMORY
 from goldenloop.core.clock import to_text
 from goldenloop.core.errors import NotFoundError
 from goldenloop.core.json import Json, JsonObject
+from goldenloop.core.phases import RUN_TRANSITIONS, RunState
 from goldenloop.lineage.baselines import read_baselines
+from goldenloop.pipelines.run_records import SHOWN
 from goldenloop.pipelines.runs import outputs
 from goldenloop.registry import versions
 from goldenloop.standards.pipeline_ir import FromTask, read_pipeline
@@ -80,7 +84,7 @@ def version_list(transaction: Transaction, namespace: str, model: str) -> JsonOb
 
 def run_list(transaction: Transaction, namespace: str | None, loop: str | None) -> JsonObject:
     """Runs, newest first."""
-    query = select(runs)
+    query = select(runs).where(SHOWN)
     if namespace:
         query = query.where(runs.c.namespace == namespace)
     if loop:
@@ -122,13 +126,22 @@ def run_detail(transaction: Transaction, run_id: str) -> JsonObject:
     }
 
 
-def last_attempt(transaction: Transaction, run_id: str, step: str) -> int:
-    """The number of a step's last attempt. Raises NotFoundError."""
-    query = select(tasks.c.attempt).where(tasks.c.run_id == run_id, tasks.c.name == step)
-    attempt = transaction.execute(query).scalar_one_or_none()
-    if attempt is None:
+@dataclass(frozen=True, slots=True)
+class TaskProgress:
+    """How far a step is: how many attempts have begun, and whether there will be none after them."""
+
+    attempts: int
+    ended: bool
+
+
+def task_progress(transaction: Transaction, run_id: str, step: str) -> TaskProgress:
+    """How far a step is. Raises NotFoundError."""
+    query = select(tasks.c.attempt, tasks.c.state).where(tasks.c.run_id == run_id, tasks.c.name == step)
+    row = transaction.execute(query).first()
+    if row is None:
         raise NotFoundError(f"run {run_id!r} has no step {step!r}", mend=f"See: goldenloop describe run {run_id}.")
-    return int(attempt)
+    # The row counts the attempts that failed; the one that goes on, or went well, comes after them.
+    return TaskProgress(attempts=row.attempt + 1, ended=not RUN_TRANSITIONS[RunState(row.state)])
 
 
 def decision_list(transaction: Transaction, namespace: str, loop: str) -> JsonObject:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from goldenloop.api.tables import table_of, wants_table
 from goldenloop.api.validation import check_document
 from goldenloop.control.platform import Platform
 from goldenloop.control.removal import forget_loop
@@ -26,6 +27,7 @@ _WATCH_POLL_SECONDS = 0.2
 _WATCH_SECONDS = 300.0
 _LIST_LIMIT = 5_000
 _LARGEST_NUMBER = 2**63 - 1  # what a database keeps
+_TRUE = ("true", "True", "TRUE", "t", "T", "1")  # what Kubernetes takes; its Python client writes True
 
 
 class ResourceRoutes:
@@ -63,9 +65,10 @@ class ResourceRoutes:
 
     async def _groups(self, _request: Request) -> Response:
         groups = []
-        for group, version in dict.fromkeys((kind.group, kind.version) for kind in KINDS):
-            entry = {"groupVersion": f"{group}/{version}", "version": version}
-            groups.append({"name": group, "versions": [entry], "preferredVersion": entry})
+        for group in dict.fromkeys(kind.group for kind in KINDS):
+            versions = dict.fromkeys(kind.version for kind in KINDS if kind.group == group)
+            entries = [{"groupVersion": f"{group}/{version}", "version": version} for version in versions]
+            groups.append({"name": group, "versions": entries, "preferredVersion": entries[0]})
         return JSONResponse({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 
     def _group(self, group: str, version: str) -> Callable[[Request], object]:
@@ -109,9 +112,12 @@ class ResourceRoutes:
                 document = await _body(request)
                 made = await run_in_threadpool(self._create, kind, str(namespace), document)
                 return JSONResponse(made, status_code=201)
-            if request.query_params.get("watch") in ("true", "1"):
+            if request.query_params.get("watch") in _TRUE:
                 return self._watch(kind, namespace, request)
-            return JSONResponse(await run_in_threadpool(self._list, kind, namespace))
+            listed = await run_in_threadpool(self._list, kind, namespace)
+            if wants_table(request.headers.get("accept", "")):
+                return JSONResponse(self._table(kind, listed["items"], listed["metadata"]))
+            return JSONResponse(listed)
 
         return answer
 
@@ -126,7 +132,11 @@ class ResourceRoutes:
                 return JSONResponse(await run_in_threadpool(self._patch, kind, namespace, name, patch))
             if request.method == "DELETE":
                 return JSONResponse(await run_in_threadpool(self._delete, kind, namespace, name))
-            return JSONResponse(await run_in_threadpool(self._get, kind, namespace, name))
+            found = await run_in_threadpool(self._get, kind, namespace, name)
+            if wants_table(request.headers.get("accept", "")):
+                version = resources.metadata_of(found)["resourceVersion"]
+                return JSONResponse(self._table(kind, [found], {"resourceVersion": version}))
+            return JSONResponse(found)
 
         return answer
 
@@ -200,6 +210,11 @@ class ResourceRoutes:
             given = document.get("metadata")
             read_at = given.get("resourceVersion") if isinstance(given, dict) else None
             return resources.set_status(transaction, kind, namespace, name, status, read_at=read_at)
+
+    def _table(self, kind: Kind, items: Json, metadata: Json) -> JsonObject:
+        documents = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+        of_list = metadata if isinstance(metadata, dict) else {}
+        return table_of(kind, documents, of_list, now_us=self._platform.world.clock.now_us())
 
     def _changing(self) -> _Changing:
         return _Changing(self._platform)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from goldenloop.control.services.settings import check_annotations
 from goldenloop.core.errors import InvalidSpecError
 from goldenloop.core.json import JsonObject
-from goldenloop.pipelines.python_step import check_packages
-from goldenloop.standards import inference_service
 from goldenloop.standards.documents import convert, near_miss
+from goldenloop.standards.inference_service.graph import read_graph
+from goldenloop.standards.inference_service.records import annotations_of, read_inference_service
+from goldenloop.standards.inference_service.trained_model import read_trained_model
 from goldenloop.standards.kubernetes import Kind, check_name, kind_of
-from goldenloop.standards.loop import LoopSpec, MonitorSpec, PipelineSource, RolloutSpec, TriggerSpec, check_loop
+from goldenloop.standards.loop import LoopSpec, MonitorSpec, PipelineSource, RolloutSpec, check_loop
 from goldenloop.standards.openslo import SloSpec
 from goldenloop.standards.pipeline_ir import read_pipeline
+from goldenloop.standards.trigger import read_trigger
 from goldenloop.store.resources import metadata_of
 
 _FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
@@ -34,6 +37,8 @@ def check_document(kind: Kind, document: JsonObject, namespace: str, name: str |
             f"the namespace is {metadata['namespace']!r}, the path says {namespace!r}", where="metadata.namespace"
         )
     check_spec(kind, document.get("spec", {}))
+    if kind.kind == "InferenceService":
+        check_annotations(annotations_of(metadata))
 
 
 def check_spec(kind: Kind, spec: object) -> None:
@@ -46,11 +51,15 @@ def check_spec(kind: Kind, spec: object) -> None:
         case "Monitor":
             convert(spec, MonitorSpec, where="spec")
         case "Trigger":
-            convert(spec, TriggerSpec, where="spec")
+            read_trigger(spec)
         case "Rollout":
             convert(spec, RolloutSpec, where="spec")
         case "InferenceService":
-            inference_service.read(spec)
+            read_inference_service(spec)
+        case "InferenceGraph":
+            read_graph(spec)
+        case "TrainedModel":
+            read_trained_model(spec)
         case "SLO":
             convert(spec, SloSpec, where="spec")
 
@@ -64,5 +73,4 @@ def _check_pipeline(loop: LoopSpec) -> None:
             where="spec.pipeline",
             mend="Apply it with `goldenloop apply -f`, which compiles `source`, or give `ir`.",
         )
-    pipeline = read_pipeline(loop.pipeline.ir)
-    check_packages(pipeline, where="spec.pipeline.ir")
+    read_pipeline(loop.pipeline.ir, where="spec.pipeline.ir")

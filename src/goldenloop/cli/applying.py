@@ -7,9 +7,11 @@ from pathlib import Path
 import msgspec
 
 from goldenloop.core.errors import InvalidSpecError, NotFoundError
-from goldenloop.core.json import JsonObject
+from goldenloop.core.json import Json, JsonObject
 from goldenloop.pipelines.compilation import compile_source
 from goldenloop.standards.documents import convert, read_yaml
+from goldenloop.standards.inference_service import records
+from goldenloop.standards.inference_service.sources import STORAGE_URI
 from goldenloop.standards.kubernetes import kind_of
 from goldenloop.standards.loop import LoopSpec, PipelineSource, check_loop
 
@@ -32,6 +34,8 @@ def read_resources(file: Path, *, source: Path | None = None) -> list[JsonObject
         kind = kind_of(document, where=str(file))
         if kind.kind == "Loop":
             document["spec"] = _complete(document.get("spec", {}), file, source)
+        elif kind.group == records.GROUP:
+            document["spec"] = _with_absolute_places(document.get("spec", {}), file)
     return documents
 
 
@@ -59,12 +63,29 @@ def _complete(given: object, file: Path, source: Path | None) -> JsonObject:
     return completed
 
 
-def _absolute(source: str, file: Path) -> str:
+def _with_absolute_places(value: Json, file: Path) -> Json:
+    """The spec with every place of a model that is a relative path beside the file made absolute: the server is somewhere else."""
+    if isinstance(value, list):
+        return [_with_absolute_places(inner, file) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    made = {name: _with_absolute_places(inner, file) for name, inner in value.items()}
+    places = {"storageUri": "storageUri", "uri": "storageUris"}
+    if made.get("name") == STORAGE_URI:
+        places["value"] = STORAGE_URI
+    for field, name in places.items():
+        given = made.get(field)
+        if isinstance(given, str) and given and not given.startswith("/"):
+            made[field] = _absolute(given, file, field=name)
+    return made
+
+
+def _absolute(source: str, file: Path, *, field: str = "spec.data.source") -> str:
     if "://" in source:
         return source
     path = (file.parent / source).resolve()
     if not path.exists():
         raise NotFoundError(
-            "there is nothing at this path", where=f"{file}: spec.data.source: {path}", mend="Give a file or a folder."
+            "there is nothing at this path", where=f"{file}: {field}: {path}", mend="Give a file or a folder."
         )
     return str(path)

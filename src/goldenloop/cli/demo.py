@@ -352,7 +352,8 @@ def _start_comparison(stage: _Stage, home: Home, client: Client) -> tuple[subpro
         raise InvalidSpecError(
             "the demo compares windows by duration", where="spec.windows.size", mend="Write 1w, for example."
         )
-    window = stage.spec.data.window
+    window, window_us, origin_us = stage.spec.data.window, parse_duration(chosen), stage.times[stage.live]
+    count = (stage.times[-1] - origin_us) // window_us + 1
     pq.write_table(stage.stream, folder / "stream.parquet")
     request = Comparison(
         stream=str(folder / "stream.parquet"),
@@ -360,8 +361,7 @@ def _start_comparison(stage: _Stage, home: Home, client: Client) -> tuple[subpro
         first_version=_first_folder(home, stage.name),
         schema=stage.schema,
         metric=stage.metric,
-        live_from_us=stage.times[stage.live],
-        window_us=parse_duration(chosen),
+        starts_us=tuple(origin_us + index * window_us for index in range(count + 1)),
         span_us=None if window == "all" else parse_duration(window),
         delay_us=parse_duration(stage.spec.labels.delay),
     )

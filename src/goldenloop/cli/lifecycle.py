@@ -19,6 +19,8 @@ import msgspec
 from goldenloop.control.home import Addresses, Home, write_atomically
 from goldenloop.control.supervisor import Child, Supervisor, bind, python_module
 from goldenloop.core.errors import GoldenloopError, InvalidSpecError, NotFoundError, RefusedError, UnavailableError
+from goldenloop.serving.predictors.isolation import Isolation
+from goldenloop.serving.predictors.isolation import check as check_isolation
 from goldenloop.web import static_folder
 
 READY_SECONDS = 60.0
@@ -28,10 +30,18 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where to listen; 0 is any free port."""
+    """Where to listen; 0 is any free port. Where none is given for gRPC, it is 8001, or any free one if inference has any free one."""
 
     http: int = 8080
     inference: int = 8000
+    grpc: int | None = None
+
+    @property
+    def for_grpc(self) -> int:
+        """The port for gRPC."""
+        if self.grpc is not None:
+            return self.grpc
+        return 8001 if self.inference else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +53,9 @@ class Options:
     database: str | None = None
     artifacts: str | None = None
     workers: int | None = None
+    isolation: Isolation = "none"
+    access_log: str | None = None  # a file, or - for the workers' own logs
+    otel: str | None = None  # the address of an OTLP receiver over HTTP
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,11 +73,13 @@ def supervise(home: Home, options: Options) -> None:
             where="--host",
             mend="Listen on 127.0.0.1 and put a proxy that asks who is calling in front.",
         )
+    check_isolation(options.isolation)
     lock = home.lock()
     kept = _settings(home, options)
     sockets = {
         "http": bind(options.host, options.ports.http, "--http-port"),
         "inference": bind(options.host, options.ports.inference, "--inference-port"),
+        "grpc": bind(options.host, options.ports.for_grpc, "--grpc-port"),
     }
     metrics = home.work / "metrics"
     shutil.rmtree(metrics, ignore_errors=True)  # of processes that are no more
@@ -74,14 +89,15 @@ def supervise(home: Home, options: Options) -> None:
     workers = options.workers or max(1, os.cpu_count() or 1)
     children = [
         _control(home, kept, sockets["http"]),
-        *(_worker(home, sockets["inference"], number) for number in range(workers)),
+        *(_worker(home, options, sockets["inference"], sockets["grpc"], number) for number in range(workers)),
+        _predictors(home, options.isolation),  # the last to end: workers finish what they have asked of it
     ]
     write_atomically(home.settings, msgspec.json.encode(kept))
     addresses = Addresses(
         home=str(home.path),
         http=_url(options.host, sockets["http"]),
         inference=_url(options.host, sockets["inference"]),
-        grpc=None,
+        grpc=f"{options.host}:{sockets['grpc'].getsockname()[1]}",
         mlmd=None,
         pid=os.getpid(),
     )
@@ -109,11 +125,16 @@ def start_detached(home: Home, options: Options) -> Addresses:
         str(options.ports.http),
         "--inference-port",
         str(options.ports.inference),
+        "--grpc-port",
+        str(options.ports.for_grpc),
     )
     for flag, value in (
         ("--database", options.database),
         ("--artifacts", options.artifacts),
         ("--workers", options.workers),
+        ("--isolation", options.isolation),
+        ("--access-log", options.access_log),
+        ("--otel", options.otel),
     ):
         if value is not None:
             command += [flag, str(value)]
@@ -179,8 +200,8 @@ def _control(home: Home, kept: Kept, listener: socket.socket) -> Child:
     return Child("control", command, (descriptor,), home.logs / "control.log")
 
 
-def _worker(home: Home, listener: socket.socket, number: int) -> Child:
-    descriptor = listener.fileno()
+def _worker(home: Home, options: Options, listener: socket.socket, grpc: socket.socket, number: int) -> Child:
+    descriptors = (listener.fileno(), grpc.fileno())
     name = f"worker-{number}"
     command = python_module(
         "goldenloop.serving.worker",
@@ -193,9 +214,15 @@ def _worker(home: Home, listener: socket.socket, number: int) -> Child:
         "--control",
         str(home.control_socket),
         "--http-fd",
-        str(descriptor),
+        str(descriptors[0]),
+        "--grpc-fd",
+        str(descriptors[1]),
         "--metrics",
         str(home.work / "metrics"),
+        "--predictors",
+        str(home.predictors),
+        *(() if options.access_log is None else ("--access-log", options.access_log)),
+        *(() if options.otel is None else ("--otel", options.otel)),
     )
     single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -206,8 +233,23 @@ def _worker(home: Home, listener: socket.socket, number: int) -> Child:
 
     # Without its supervisor it still finishes what it has.
     return Child(
-        name, command, (descriptor,), home.logs / f"{name}.log", single, on_end=forget, orphaned_by=signal.SIGTERM
+        name, command, descriptors, home.logs / f"{name}.log", single, on_end=forget, orphaned_by=signal.SIGTERM
     )
+
+
+def _predictors(home: Home, isolation: Isolation) -> Child:
+    command = python_module(
+        "goldenloop.serving.predictors.host",
+        "--home",
+        str(home.path),
+        "--table",
+        str(home.routing_table),
+        "--sockets",
+        str(home.predictors),
+        "--isolation",
+        isolation,
+    )
+    return Child("predictors", command, (), home.logs / "predictors.log", orphaned_by=signal.SIGTERM)
 
 
 def _url(host: str, listener: socket.socket) -> str:

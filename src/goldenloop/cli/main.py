@@ -11,10 +11,13 @@ import msgspec
 import typer
 
 from goldenloop import __version__
+from goldenloop.cli.converting import convert
 from goldenloop.cli.output import Output, console, guarded, say
+from goldenloop.cli.trusting import trust
 from goldenloop.client import Client
 from goldenloop.core.errors import GoldenloopError, InvalidSpecError
 from goldenloop.core.json import Json, JsonObject
+from goldenloop.serving.predictors.isolation import Isolation
 
 app = typer.Typer(
     help="The whole machine-learning loop on one machine: train, bless, serve, watch, retrain, promote by evidence.",
@@ -51,7 +54,9 @@ def up(
     home: HomeOption = HOME,
     http_port: Annotated[int, typer.Option(help="Control plane, API and pages; 0 for any free port.")] = 8080,
     inference_port: Annotated[int, typer.Option(help="Inference over HTTP; 0 for any free port.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(help="Inference over gRPC; not served yet.")] = 8001,
+    grpc_port: Annotated[
+        int | None, typer.Option(help="Inference over gRPC; by default 8001, or any free port if inference has any.")
+    ] = None,
     mlmd_port: Annotated[int, typer.Option(help="ML metadata over gRPC; not served yet.")] = 8082,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     database: Annotated[str | None, typer.Option(help="postgresql://…; by default a file in the home.")] = None,
@@ -59,6 +64,21 @@ def up(
         str | None, typer.Option(help="s3://BUCKET/PREFIX or a folder; by default in the home.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Inference workers; by default one a core.")] = None,
+    isolation: Annotated[
+        Isolation,
+        typer.Option(help="How models that are code are shut in, besides limits; bubblewrap: without network."),
+    ] = "none",
+    access_log: Annotated[
+        str | None,
+        typer.Option(help="A file to which each inference request adds a line of JSON; - for the workers' logs."),
+    ] = None,
+    otel: Annotated[
+        str | None,
+        typer.Option(
+            envvar="OTEL_EXPORTER_OTLP_ENDPOINT",
+            help="Where traces go to: an OTLP receiver over HTTP (http://127.0.0.1:4318).",
+        ),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything answers.")] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
@@ -66,8 +86,17 @@ def up(
     from goldenloop.cli.lifecycle import Options, Ports, start_detached, supervise
     from goldenloop.control.home import Home
 
-    del grpc_port, mlmd_port  # part of the contract; the doors behind them are not there yet
-    options = Options(Ports(http_port, inference_port), host, database, artifacts, workers)
+    del mlmd_port  # part of the contract; the door behind it is not there yet
+    options = Options(
+        Ports(http_port, inference_port, grpc_port),
+        host,
+        database,
+        artifacts,
+        workers,
+        isolation,
+        access_log=access_log if access_log in (None, "-") else str(Path(access_log).absolute()),
+        otel=otel,
+    )
     place = Home.at(home)
     if not detach:
         console.print(f"starting in {place.path}; stop with Ctrl-C")
@@ -78,7 +107,7 @@ def up(
     say(
         output,
         shown,
-        f"running: pages and API {addresses.http}, inference {addresses.inference} (home {addresses.home})",
+        f"running: pages and API {addresses.http}, inference {addresses.inference}, gRPC {addresses.grpc} (home {addresses.home})",
     )
 
 
@@ -215,38 +244,83 @@ def delete(
 def logs(
     run: Annotated[str, typer.Argument(help="A run, or the name of a loop: its last run.")],
     step: Annotated[str | None, typer.Argument(help="One step; all by default.")] = None,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", "-f", help="Go on printing until the run ends; as JSON, a document for each line."),
+    ] = False,
     home: HomeOption = HOME,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Print what the steps of a run printed."""
-    from goldenloop.cli.showing import print_logs
+    from goldenloop.cli.showing import follow_logs, print_logs
 
-    print_logs(Client.of_home(home), run, step, output)
+    (follow_logs if follow else print_logs)(Client.of_home(home), run, step, output)
 
 
 @app.command()
 @guarded
 def run(
-    what: Annotated[str, typer.Argument(help="A loop, or a pipeline: FILE.py:FUNCTION or FILE.yaml.")],
+    what: Annotated[str, typer.Argument(help="A loop; a pipeline, FILE.py:FUNCTION or FILE.yaml; with --from a run.")],
     parameter: Annotated[
         list[str] | None, typer.Option("--parameter", "-p", help="NAME=VALUE, for a pipeline.")
     ] = None,
+    from_step: Annotated[
+        str | None,
+        typer.Option("--from", help="Do this step of a finished run again, and all that waits for it."),
+    ] = None,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", help="Run a pipeline in this process, without the platform: breakpoint() works."),
+    ] = False,
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Return when the run has ended.")] = True,
     home: HomeOption = HOME,
     namespace: NamespaceOption = "default",
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Run a loop's pipeline now, or any pipeline."""
-    from goldenloop.cli.running import run_loop, run_pipeline
+    """Run a loop's pipeline now, or any pipeline, and watch it.
 
-    client = Client.of_home(home)
-    if what.endswith((".yaml", ".yml")) or ".py" in what:
+    Ctrl-C asks whether to leave the run going on, to cancel it, or to watch on; again, or where nobody can be asked, it goes on.
+    """
+    from goldenloop.cli.running import read_parameters, rerun, run_loop, run_pipeline
+    from goldenloop.cli.showing import find_run
+
+    is_pipeline = what.endswith((".yaml", ".yml")) or ".py" in what
+    if debug and not is_pipeline:
+        raise InvalidSpecError("only a pipeline can be debugged", where="WHAT", mend="Name it as FILE.py:FUNCTION.")
+    if from_step is not None and is_pipeline:
+        raise InvalidSpecError("--from is for a run", where="WHAT", mend="Give its id; see: goldenloop get runs.")
+    if debug:
+        from goldenloop.cli.debugging import debug_pipeline
+
+        succeeded = debug_pipeline(what, read_parameters(parameter or []), output=output)
+    elif from_step is not None:
+        client = Client.of_home(home)
+        succeeded = rerun(client, find_run(client, what), from_step, wait=wait, output=output)
+    elif is_pipeline:
+        client = Client.of_home(home)
         succeeded = run_pipeline(client, what, parameter or [], namespace=namespace, wait=wait, output=output)
     else:
+        client = Client.of_home(home)
         succeeded = run_loop(client, what, namespace=namespace, reason=reason, wait=wait, output=output)
     if not succeeded:
         raise typer.Exit(1)
+
+
+@app.command()
+@guarded
+def cancel(
+    run: Annotated[str, typer.Argument(help="A run, or the name of a loop: its last run.")],
+    home: HomeOption = HOME,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """End a run and the processes of its steps."""
+    from goldenloop.cli.showing import find_run
+
+    client = Client.of_home(home)
+    identity = find_run(client, run)
+    ended = client.cancel_run(identity)
+    say(output, {"run": identity, "cancelled": ended}, f"run {identity} " + ("is cancelled" if ended else "had ended"))
 
 
 @app.command()
@@ -289,6 +363,41 @@ def feedback(
     one: JsonObject = {"id": prediction, "row": row, "label": label, "observed_at": observed_at}
     accepted = Client.of_home(home).feedback([one])
     say(output, {"accepted": accepted}, f"{accepted} label taken")
+
+
+@app.command()
+@guarded
+def backtest(
+    loop: Annotated[Path, typer.Argument(help="The file of a Loop.")],
+    data: Annotated[
+        Path,
+        typer.Option(help="The stream, CSV or Parquet: features, label, a time, and label_timestamp if it is known."),
+    ],
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(help="Change a field of the Loop: retrain.falseAlarmWindows=50. May be repeated."),
+    ] = None,
+    warm_up: Annotated[float, typer.Option(help="The part of the rows on which the first version is trained.")] = 0.25,
+    every: Annotated[int, typer.Option(min=1, help="At every how many windows the periodic policy retrains.")] = 1,
+    report: Annotated[Path | None, typer.Option(help="Write a report as HTML here.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Keep what the backtest makes here.")] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Tell what a loop would have done on a recorded stream, beside never and periodic retraining. Needs no server."""
+    from goldenloop.cli.backtesting import BacktestOptions, run_backtest
+
+    run_backtest(
+        BacktestOptions(
+            loop=loop,
+            data=data,
+            policies=tuple(policy or ()),
+            warm_up=warm_up,
+            every=every,
+            report=report,
+            folder=folder,
+            output=output,
+        )
+    )
 
 
 @app.command()
@@ -337,6 +446,10 @@ def rollback(
 
     done = roll_back(home, loop, namespace=namespace, reason=reason)
     say(output, done, f"version {done['golden']} is golden; version {done['quarantined']} is quarantined")
+
+
+app.command()(convert)
+app.command()(trust)
 
 
 def _title(document: JsonObject) -> str:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-import time
 from pathlib import Path
 
 import msgspec
 
-from goldenloop.cli.output import Output, console, say
+from goldenloop.cli.output import Output, say
+from goldenloop.cli.progress import duration, watch
 from goldenloop.client import Client
 from goldenloop.core.errors import GoldenloopError, InvalidSpecError, NotFoundError
 from goldenloop.core.json import Json, JsonObject
-from goldenloop.core.phases import RUN_TRANSITIONS, RunState
+from goldenloop.core.phases import RunState
 from goldenloop.pipelines.compilation import compile_source
-
-_POLL_SECONDS = 0.1
 
 
 def run_pipeline(
@@ -29,11 +27,11 @@ def run_pipeline(
         "name": source,
         "pipeline": compiled.ir,
         "platform": compiled.platform,
-        "parameters": dict(_parameter(text) for text in parameters),
+        "parameters": read_parameters(parameters),
         "code": compiled.code,
         "cause": {"kind": "manual", "text": "a person ran it"},
     }
-    return _follow(client, client.start_run(request), wait=wait, output=output)
+    return follow(client, client.start_run(request), wait=wait, output=output)
 
 
 def run_loop(client: Client, loop: str, *, namespace: str, reason: str, wait: bool, output: Output) -> bool:
@@ -51,7 +49,7 @@ def run_loop(client: Client, loop: str, *, namespace: str, reason: str, wait: bo
         return None
 
     run = client.wait(started, what="the run", seconds=300)
-    return _follow(client, run, wait=wait, output=output)
+    return follow(client, run, wait=wait, output=output)
 
 
 def read_rows(text: str) -> list[JsonObject]:
@@ -77,31 +75,35 @@ def read_rows(text: str) -> list[JsonObject]:
     return rows
 
 
-def _follow(client: Client, run: str, *, wait: bool, output: Output) -> bool:
-    if not wait:
-        say(output, {"id": run}, f"run {run} started")
+def follow(client: Client, run: str, *, wait: bool, output: Output) -> bool:
+    """Show a run until it ends; whether it succeeded. A run that is not waited for, or that is left going on, counts as
+    started.
+    """
+    state = watch(client, run, output=output) if wait else None
+    if state is None:
+        say(output, {"id": run}, f"run {run} started" if not wait else "")
         return True
-    shown: dict[str, str] = {}
-    while True:
-        state = client.run(run)
-        for step in _items({"items": state["tasks"]}):
-            name, now = str(step["name"]), str(step["state"])
-            if shown.get(name) != now and output is Output.TEXT:
-                console.print(f"  {name:<30} {now}{' (from cache)' if step['cached'] else ''}", markup=False)
-            shown[name] = now
-        if not RUN_TRANSITIONS[RunState(str(state["state"]))]:
-            break
-        time.sleep(_POLL_SECONDS)
     error = f": {state['error']}" if state["error"] else ""
-    say(output, state, f"run {run} {state['state']}{error}")
+    took = duration(state)
+    say(output, state, f"run {run} {state['state']}{f' in {took}' if took else ''}{error}")
     return state["state"] == RunState.SUCCEEDED.value
 
 
-def _parameter(text: str) -> tuple[str, Json]:
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise InvalidSpecError(f"{text!r} is not NAME=VALUE", where="--parameter")
-    return name, _value(value)
+def rerun(client: Client, run: str, step: str, *, wait: bool, output: Output) -> bool:
+    """Do a step of a run that has ended again, and all that waits for it; whether the run succeeded then."""
+    client.rerun(run, step=step)
+    return follow(client, run, wait=wait, output=output)
+
+
+def read_parameters(texts: list[str]) -> JsonObject:
+    """Values by name from `NAME=VALUE`. Raises InvalidSpecError."""
+    values: JsonObject = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise InvalidSpecError(f"{text!r} is not NAME=VALUE", where="--parameter")
+        values[name] = _value(value)
+    return values
 
 
 def _value(text: str) -> Json:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+import time
+
+import msgspec
+
+from goldenloop.cli import served
 from goldenloop.cli.output import Output, console, say, table
+from goldenloop.cli.progress import duration, has_ended, tasks_of
 from goldenloop.client import Client
 from goldenloop.core.errors import InvalidSpecError, NotFoundError
 from goldenloop.core.json import Json, JsonObject
+from goldenloop.standards.inference_service import records
 from goldenloop.standards.kubernetes import kind_named
 
 _EVENTS_SHOWN = 15
 _REASONS_SHOWN = 5
+_FOLLOW_SECONDS = 0.2
 
 
 def list_things(client: Client, kind: str, name: str | None, namespace: str | None, output: Output) -> None:
@@ -33,8 +42,10 @@ def list_things(client: Client, kind: str, name: str | None, namespace: str | No
     else:
         items = client.listing(kind, namespace=namespace)
         shown = {"kind": f"{found.kind}List", "apiVersion": found.api_version, "items": list(items)}
-    rows = [(_meta(item, "namespace"), _meta(item, "name"), *_summary(item)) for item in items]
-    say(output, shown, lambda: table(("NAMESPACE", "NAME", "STATE", "MORE"), rows))
+    is_served = found.group == records.GROUP
+    headings, columns = (served.HEADINGS, served.columns) if is_served else (("STATE", "MORE"), _summary)
+    rows = [(_meta(item, "namespace"), _meta(item, "name"), *columns(item)) for item in items]
+    say(output, shown, lambda: table(("NAMESPACE", "NAME", *headings), rows))
 
 
 def describe_thing(client: Client, kind: str, name: str, namespace: str, output: Output) -> None:
@@ -61,13 +72,8 @@ def describe_thing(client: Client, kind: str, name: str, namespace: str, output:
 
 def print_logs(client: Client, run: str, step: str | None, output: Output) -> None:
     """`goldenloop logs`."""
-    if not _is_run(run):
-        mine = client.runs(run)
-        if not mine:
-            raise NotFoundError(f"{run!r} is neither a run nor a loop that had one", mend="See: goldenloop get runs.")
-        run = str(mine[0]["id"])
-    state = client.run(run)
-    names = [step] if step else [str(task["name"]) for task in _items({"items": state["tasks"]})]
+    run = find_run(client, run)
+    names = [step] if step else [str(task["name"]) for task in tasks_of(client.run(run))]
     texts = {name: client.log(run, name) for name in names}
 
     def show() -> None:
@@ -76,6 +82,54 @@ def print_logs(client: Client, run: str, step: str | None, output: Output) -> No
             console.print(text.rstrip() or "(nothing)", markup=False)
 
     say(output, {"run": run, "logs": dict(texts)}, show)
+
+
+def follow_logs(client: Client, run: str, step: str | None, output: Output) -> None:
+    """`goldenloop logs --follow`: lines as they are printed, until the run, or the one step, has ended. As JSON each line
+    is a document of its own.
+    """
+    run = find_run(client, run)
+    positions: dict[str, int] = {}
+    unfinished: dict[str, str] = {}  # what was printed after the last end of a line
+    done: set[str] = set()
+
+    def show(name: str, text: str) -> None:
+        if output is Output.TEXT:
+            console.print(text if step else f"{name}: {text}", markup=False)
+        else:
+            sys.stdout.write(msgspec.json.encode({"step": name, "line": text}).decode() + "\n")
+            sys.stdout.flush()
+
+    while True:
+        state = client.run(run)
+        began = [str(task["name"]) for task in tasks_of(state) if task["started"]]
+        moved = False
+        for name in [step] if step else began:
+            if name in done:
+                continue
+            part = client.log_part(run, name, after=positions.get(name, 0))
+            moved = moved or part["next"] != positions.get(name, 0)
+            positions[name] = int(str(part["next"]))
+            *lines, unfinished[name] = (unfinished.get(name, "") + str(part["text"])).split("\n")
+            if part["ended"]:
+                done.add(name)
+                lines += [unfinished[name]] if unfinished[name] else []
+            for line in lines:
+                show(name, line)
+        if step in done or (has_ended(state) and done.issuperset(began)):
+            return
+        if not moved:
+            time.sleep(_FOLLOW_SECONDS)
+
+
+def find_run(client: Client, run: str) -> str:
+    """The id of a run that is named by its id, or by a loop, whose last run it is. Raises NotFoundError."""
+    if _is_run(run):
+        return run
+    mine = client.runs(run)
+    if not mine:
+        raise NotFoundError(f"{run!r} is neither a run nor a loop that had one", mend="See: goldenloop get runs.")
+    return str(mine[0]["id"])
 
 
 def print_trace(traced: JsonObject) -> None:
@@ -141,10 +195,9 @@ def _describe_run(run: JsonObject) -> None:
     console.print(f"  because {_text(run, 'cause')}", markup=False)
     if run["error"]:
         console.print(f"  {run['error']}", style="red", markup=False)
-    tasks = _items({"items": run["tasks"]})
     table(
-        ("STEP", "STATE", "FINISHED", "ERROR"),
-        ((task["name"], task["state"], task["finished"], task["error"]) for task in tasks),
+        ("STEP", "STATE", "TOOK", "FINISHED", "ERROR"),
+        ((task["name"], task["state"], duration(task), task["finished"], task["error"]) for task in tasks_of(run)),
     )
 
 

@@ -106,6 +106,20 @@ class Client:
         """Run a compiled pipeline; return the id of the run."""
         return str(_object(self._control.call("POST", f"{_OURS}/runs", request)[0])["id"])
 
+    def cancel_run(self, run: str) -> bool:
+        """End a run; whether it was going on."""
+        return _object(self._control.call("POST", f"{_OURS}/runs/{quote(run)}/cancel", {})[0])["cancelled"] is True
+
+    def rerun(self, run: str, *, step: str | None = None) -> None:
+        """Let a run that has ended go on: from a step, or from those that failed."""
+        body: JsonObject = {} if step is None else {"from": step}
+        self._control.call("POST", f"{_OURS}/runs/{quote(run)}/rerun", body)
+
+    def log_part(self, run: str, step: str, *, after: int = 0) -> JsonObject:
+        """What a step printed after a position: `text`, the position of `next`, and whether the step has `ended`."""
+        path = f"{_OURS}/runs/{quote(run)}/tasks/{quote(step)}/log/part?after={after}"
+        return _object(self._control.call("GET", path)[0])
+
     def log(self, run: str, step: str) -> str:
         """What a step printed."""
         return str(self._control.call("GET", f"{_OURS}/runs/{quote(run)}/tasks/{quote(step)}/log")[0])
@@ -126,6 +140,18 @@ class Client:
         return _object(
             self._control.call("POST", f"{_loop(namespace, loop)}/rollback", {"reason": reason}, patience_seconds=0)[0]
         )
+
+    def trust(self, digest: str, *, reason: str = "") -> JsonObject:
+        """Accept model files of this SHA-256 although they run code when they are loaded."""
+        return _object(self._control.call("POST", f"{_OURS}/trusted", {"digest": digest, "reason": reason})[0])
+
+    def distrust(self, digest: str) -> None:
+        """Take that back."""
+        self._control.call("DELETE", f"{_OURS}/trusted/{quote(digest)}")
+
+    def trusted(self) -> list[JsonObject]:
+        """What is accepted, the newest last."""
+        return _items(self._control.call("GET", f"{_OURS}/trusted")[0])
 
     def trace(self, identity: str, *, row: int = 0, explain: bool = True) -> JsonObject:
         """Everything about one prediction."""

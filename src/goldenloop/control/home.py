@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from goldenloop.core.errors import ConflictError, NotFoundError, UnavailableError
+from goldenloop.core.signing import KEY_BYTES
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,8 +76,32 @@ class Home:
         return self.path / "cache"
 
     @property
+    def environments(self) -> Path:
+        """Where the packages of steps are kept, one environment for each set of them."""
+        return self.path / "environments"
+
+    @property
     def models(self) -> Path:
         return self.path / "models"
+
+    @property
+    def volumes(self) -> Path:
+        """A folder for each claim of `pvc://CLAIM/…`."""
+        return self.path / "volumes"
+
+    @property
+    def secrets(self) -> Path:
+        """A folder for each secret, in it a file for each key."""
+        return self.path / "secrets"
+
+    @property
+    def predictors(self) -> Path:
+        """Sockets and states of predictor processes."""
+        return self.work / "predictors"
+
+    @property
+    def signing_key_file(self) -> Path:
+        return self.path / "signing.key"
 
     @property
     def routing_table(self) -> Path:
@@ -103,6 +129,12 @@ class Home:
                 "no platform is running here", where=str(self.path), mend="Start it with: goldenloop up --detach."
             ) from error
         return addresses
+
+    def signing_key(self) -> bytes:
+        """The key that this installation signs models with, made when it is first needed."""
+        if not self.signing_key_file.exists():
+            write_atomically(self.signing_key_file, secrets.token_bytes(KEY_BYTES))
+        return self.signing_key_file.read_bytes()
 
     def lock(self) -> int:
         """Take the installation for this process, until it ends; return the descriptor. Raises ConflictError where another has it."""

@@ -15,8 +15,10 @@ from goldenloop.core.json import JsonObject
 from goldenloop.registry import versions
 from goldenloop.registry.versions import ModelVersion
 from goldenloop.standards import kubernetes, openslo
+from goldenloop.standards.inference_service import records
 from goldenloop.standards.kubernetes import condition, conditions_of, set_condition
 from goldenloop.standards.loop import MonitorSpec, MonitorType, NamedMonitor, TriggerSpec
+from goldenloop.standards.trigger import PipelineTriggerSpec, read_trigger
 from goldenloop.store import memories, resources
 from goldenloop.store.database import Transaction
 
@@ -66,12 +68,14 @@ def mark_strangers(transaction: Transaction, clock: Clock) -> None:
     """Say on resources that no loop wrote that nothing acts on them yet; silence would look like success."""
     at = to_text(clock.now_us())
     for kind in kubernetes.KINDS:
-        if kind == LOOP:
+        if kind == LOOP or kind.group == records.GROUP:  # what a person writes of KServe's kinds is served
             continue
         for document in resources.listing(transaction, kind):
             metadata = resources.metadata_of(document)
             if metadata.get("ownerReferences") or document.get("status"):
                 continue
+            if kind.kind == "Trigger" and isinstance(read_trigger(document["spec"]), PipelineTriggerSpec):
+                continue  # goldenloop.control.triggers acts on it
             message = f"a {kind.kind} is acted on only where a Loop wrote it, as yet; write it into a Loop"
             state: JsonObject = {"conditions": [condition("Ready", False, "NotActedOn", message, at=at)]}
             resources.set_status(transaction, kind, str(metadata["namespace"]), str(metadata["name"]), state)

@@ -14,7 +14,7 @@ from goldenloop.core.errors import ConflictError, NotFoundError
 from goldenloop.core.ids import uuid7
 from goldenloop.core.json import JsonObject
 from goldenloop.core.phases import VersionState
-from goldenloop.core.routing import RoutingTable, Service
+from goldenloop.core.routing import Service
 from goldenloop.registry import versions
 
 _FOLDER = "pending-rollbacks"
@@ -37,13 +37,21 @@ def roll_back_offline(home: Home, namespace: str, name: str, *, reason: str) -> 
     service = services.get((namespace, name))
     if service is None:
         raise NotFoundError(f"no service {name!r} is in the routing table", where=namespace)
+    if service.loop is None:
+        raise ConflictError(
+            "no loop wrote this service",
+            where=name,
+            mend="Set canaryTrafficPercent to 0 in its file and apply it, or apply the file before.",
+        )
     flipped, pending = _flip(service, reason)
     services[namespace, name] = flipped
     folder = home.path / _FOLDER
     folder.mkdir(exist_ok=True)
     # The note first: a table that was flipped without it would be flipped back.
     write_atomically(folder / f"{uuid7()}.json", msgspec.json.encode(pending))
-    following = RoutingTable(generation=table.generation + 1, services=tuple(services[key] for key in sorted(services)))
+    following = msgspec.structs.replace(
+        table, generation=table.generation + 1, services=tuple(services[key] for key in sorted(services))
+    )
     write_atomically(home.routing_table, msgspec.json.encode(following))
     return {"golden": pending.golden, "quarantined": pending.quarantined}
 

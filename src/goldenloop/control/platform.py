@@ -7,20 +7,28 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass
+from typing import Literal
 
 from goldenloop.control.analysts import AnalystProcess
 from goldenloop.control.home import Home
+from goldenloop.control.housekeeping import Housekeeping
 from goldenloop.control.jobs import LocalJobs, SharedExecutor
 from goldenloop.control.offline import adopt
 from goldenloop.control.ring import Ring
 from goldenloop.control.router import FileRouter, present_table
+from goldenloop.control.schedules import Schedules
+from goldenloop.control.services.examining import Places
+from goldenloop.control.services.reconciler import ServiceReconciler
+from goldenloop.control.triggers import Triggers
+from goldenloop.control.trusting import trusted_digests
 from goldenloop.control.workers import Workers
 from goldenloop.control.world import World
 from goldenloop.core.clock import SystemClock
-from goldenloop.core.errors import GoldenloopError
+from goldenloop.core.errors import GoldenloopError, NotFoundError
 from goldenloop.pipelines.engine import Engine
 from goldenloop.pipelines.local import LocalExecutor
 from goldenloop.pipelines.zygote import PREIMPORTED
+from goldenloop.serving.predictors.trust import sign_folder
 from goldenloop.store.artifacts import Artifacts
 from goldenloop.store.database import Database
 
@@ -50,7 +58,12 @@ class Platform:
         self.database.migrate()
         self.artifacts = Artifacts(settings.artifacts_url, cache=home.cache)
         clock = SystemClock()
-        self._executor = LocalExecutor(preimported=(*PREIMPORTED, *_JOBS_IMPORT))
+        self._executor = LocalExecutor(
+            preimported=(*PREIMPORTED, *_JOBS_IMPORT),
+            environments=home.environments,
+            isolate=True,
+            readable=(home.artifacts, home.cache),
+        )
         shared = SharedExecutor(self._executor)
         self.engine = Engine(
             self.database,
@@ -70,9 +83,20 @@ class Platform:
             jobs=LocalJobs(shared.side(jobs=True), home.work / "jobs"),
             analyst=self._analyst,
             router=FileRouter(home, self.workers),
+            sign=lambda folder: sign_folder(folder, home.signing_key()),
         )
         adopt(home, self.world)
-        self.ring = Ring(self.world, present_table(home))
+        places = Places(
+            volumes=home.volumes,
+            secrets=home.secrets,
+            predictors=home.predictors,
+            inference=lambda: _address(home, "inference"),
+            grpc=lambda: _address(home, "grpc"),
+            trusted=lambda: trusted_digests(self.database),
+            sign=self.world.sign,
+        )
+        self.ring = Ring(self.world, present_table(home), hand_written=ServiceReconciler(self.world, places))
+        self._beside = (Schedules(self.world), Triggers(self.world), Housekeeping(self.world, home.runs))
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._turn, name="ring", daemon=True)
         self.looked_at = 0.0
@@ -106,7 +130,9 @@ class Platform:
             try:
                 # Whoever asks for a rollback does not wait for a control process that is busy.
                 adopted = adopt(self.home, self.world)
-                moved = self.ring.advance() or adopted
+                turned = self.ring.advance()
+                beside = [each.advance() for each in self._beside]
+                moved = turned or adopted or any(beside)
                 said = ""
             except GoldenloopError as error:
                 if str(error) != said:
@@ -123,3 +149,12 @@ class Platform:
                 self.looked_at = time.monotonic()
             if not moved:
                 self.engine.wait(_LOOK_SECONDS)
+
+
+def _address(home: Home, of: Literal["inference", "grpc"]) -> str | None:
+    """Where this platform answers; None as long as it is not said, as in a control process that runs by itself."""
+    try:
+        addresses = home.running()
+    except NotFoundError:
+        return None
+    return addresses.inference if of == "inference" else addresses.grpc

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 import msgspec
 
 from goldenloop.control.memory import RolloutMemory
 from goldenloop.control.progress import share_of
 from goldenloop.control.view import LoopView
-from goldenloop.core.routing import Route, RoutingTable, Served, Service
+from goldenloop.core.routing import Graph, Route, RoutingTable, Served, Service
 from goldenloop.registry.versions import ModelVersion
 from goldenloop.store.artifacts import Artifacts
 
@@ -28,7 +30,12 @@ def service_of(
     # The version before stays loaded, so that going back is a pointer flip.
     present = [each for each in (champion, challenger, earlier) if each is not None]
     served = tuple(
-        Served(version=version.name, path=str(artifacts.local(version.folder)), digest=version.digest)
+        Served(
+            version=version.name,
+            path=str(artifacts.local(version.folder)),
+            digest=version.digest,
+            runtime=version.runtime,
+        )
         for version in present
     )
     routes: tuple[Route, ...] = ()
@@ -51,12 +58,25 @@ def service_of(
     )
 
 
-def table_of(services: list[Service], *, after: RoutingTable) -> RoutingTable | None:
-    """The next table, or None where nothing changed."""
-    ordered = tuple(sorted(services, key=lambda service: (service.namespace, service.name)))
-    if ordered == after.services:
-        return None
-    return RoutingTable(generation=after.generation + 1, services=ordered)
+def table_of(
+    services: Iterable[Service],
+    graphs: Iterable[Graph] = (),
+    *,
+    unloaded: Collection[tuple[str, str]] = (),
+    after: RoutingTable,
+) -> RoutingTable | None:
+    """The next table, or None where nothing changed. What is `unloaded`, by namespace and name, stays in it and is not loaded."""
+    ordered = sorted(services, key=lambda service: (service.namespace, service.name))
+    following = RoutingTable(
+        generation=after.generation + 1,
+        services=tuple(
+            msgspec.structs.replace(service, loaded=(service.namespace, service.name) not in unloaded)
+            for service in ordered
+        ),
+        graphs=tuple(sorted(graphs, key=lambda graph: (graph.namespace, graph.name))),
+    )
+    is_the_same = (following.services, following.graphs) == (after.services, after.graphs)
+    return None if is_the_same else following
 
 
 def read_table(content: bytes) -> RoutingTable:

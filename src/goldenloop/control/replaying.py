@@ -38,8 +38,10 @@ from goldenloop.pipelines.local import LocalExecutor
 from goldenloop.pipelines.zygote import PREIMPORTED
 from goldenloop.registry import versions
 from goldenloop.serving.dataplane import Deployed
-from goldenloop.serving.models import Model, load
-from goldenloop.standards.tabular import Batch
+from goldenloop.serving.scorers import LocalScorer, Scorer
+from goldenloop.serving.scoring import TableModel
+from goldenloop.serving.unconverted import load_version
+from goldenloop.standards.tabular import Batch, Layout
 from goldenloop.store import memories, resources
 from goldenloop.store.artifacts import Artifacts
 from goldenloop.store.database import Database, Transaction, sqlite_url
@@ -135,12 +137,14 @@ class InProcessRouter:
     It outlives whoever publishes to it, as inference workers outlive a control process.
     """
 
-    def __init__(self, journal: Journal, clock: VirtualClock, *, load_model: Callable[[Path], Model] = load) -> None:
+    def __init__(
+        self, journal: Journal, clock: VirtualClock, *, load_model: Callable[[Path], TableModel] = load_version
+    ) -> None:
         self.table = RoutingTable(generation=0)
         self._journal = journal
         self._clock = clock
         self._load = load_model
-        self._models: dict[tuple[str, str], Model] = {}
+        self._models: dict[tuple[str, str], Scorer] = {}
         self._deployed: dict[tuple[str, str], Deployed] = {}
         self._failures: dict[str, str] = {}
         self._waiting: dict[tuple[str, str], int] = {}
@@ -155,7 +159,7 @@ class InProcessRouter:
                 key = (served.path, served.digest)
                 if key not in self._models and key not in reasons:
                     try:
-                        self._models[key] = self._load(Path(served.path))
+                        self._models[key] = LocalScorer.of_table(self._load(Path(served.path)))
                     except GoldenloopError as error:
                         reasons[key] = str(error)
         deployed: dict[tuple[str, str], Deployed] = {}
@@ -183,6 +187,19 @@ class InProcessRouter:
 
     def failures(self) -> dict[str, str]:
         return dict(self._failures)
+
+    def workers(self) -> int:
+        return 1
+
+    def serving(self, generation: int) -> bool:
+        return self.table.generation >= generation
+
+    def wanted(self) -> dict[tuple[str, str], bool]:
+        """Nobody asks here to load or to unload anything."""
+        return {}
+
+    def written_down(self, wanted: dict[tuple[str, str], bool]) -> None:
+        """There is nothing to write down."""
 
     # the sender's side
 
@@ -225,7 +242,7 @@ class InProcessRouter:
         )
 
     def _laid_out(self, deployed: Deployed, version: str, features: list[dict[str, Json]]) -> Batch | None:
-        layout = deployed.models[version].layout
+        layout = _layout(deployed, version)
         try:
             return layout.from_rows(features, where="rows", also=deployed.columns)
         except InvalidSpecError:
@@ -237,17 +254,17 @@ class InProcessRouter:
         self, deployed: Deployed, version: str, batches: dict[int, Batch | None], count: int
     ) -> list[Answer | str]:
         """One answer a row, or the reason why there is none."""
-        batch, model = batches[deployed.groups[version]], deployed.models[version]
+        batch, scorer = batches[deployed.groups[version]], deployed.models[version]
         if batch is None:
             return ["the rows do not fit this version"] * count
         try:
-            return list(model.score(batch))
+            return list(_answers(scorer, batch))
         except GoldenloopError:
             found: list[Answer | str] = []
             for place in range(count):
                 one = Batch(1, batch.numbers[place : place + 1], batch.texts[place : place + 1])
                 try:
-                    found += model.score(one)
+                    found += _answers(scorer, one)
                 except GoldenloopError as error:
                     found.append(str(error))
             return found
@@ -273,7 +290,7 @@ class InProcessRouter:
             version, reason = deployed.service.champion, "champion"
         batch = batches[deployed.groups[version]]
         assert batch is not None  # the champion's rows fit, and a version whose rows do not has failed
-        layout = deployed.models[version].layout
+        layout = _layout(deployed, version)
         one = Batch(1, batch.numbers[place : place + 1], batch.texts[place : place + 1])
         self._journal.append(
             Prediction(
@@ -294,6 +311,18 @@ class InProcessRouter:
         )
         found = answers.get(version)
         return ReplayedRow(row, identity, version, None if found is None else found[0])
+
+
+def _layout(deployed: Deployed, version: str) -> Layout:
+    layout = deployed.models[version].layout
+    assert layout is not None  # loops make models of tables
+    return layout
+
+
+def _answers(scorer: Scorer, batch: Batch) -> tuple[Answer, ...]:
+    answers = scorer.score(batch)
+    assert isinstance(answers, tuple)  # as of every table
+    return answers
 
 
 @dataclass(slots=True)

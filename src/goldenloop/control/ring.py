@@ -15,6 +15,7 @@ from goldenloop.control.memory import LoopMemory, RolloutMemory
 from goldenloop.control.progress import MEMORY, ROLLOUT, RolloutProgress, next_check
 from goldenloop.control.publication import BEFORE_ALL_TIME, service_of, table_of
 from goldenloop.control.runs import RunReconciler, under_way
+from goldenloop.control.services.reconciler import ServiceReconciler, Standing
 from goldenloop.control.ticks import Ticks
 from goldenloop.control.view import LOOP, LoopView
 from goldenloop.control.world import Storyteller, World
@@ -37,10 +38,11 @@ _NOTHING = Summary(rows=0, first_us=None, watermark_us=None, labelled=0, waiting
 
 
 class Ring:
-    """Reconciles all loops of an installation. One thread calls `advance`."""
+    """Reconciles all loops of an installation, and the services that people wrote. One thread calls `advance`."""
 
-    def __init__(self, world: World, table: RoutingTable) -> None:
+    def __init__(self, world: World, table: RoutingTable, *, hand_written: ServiceReconciler | None = None) -> None:
         self._world = world
+        self._hand_written = hand_written
         self._table = table
         self._errors: dict[str, str] = {}
         self._looked: dict[str, tuple[object, int]] = {}
@@ -74,7 +76,10 @@ class Ring:
             moved = moved or changed
             if service is not None:
                 services.append(service)
-        following = table_of(services, after=self._table)
+        standing = Standing() if self._hand_written is None else self._hand_written.advance(self._table)
+        moved = moved or standing.moved
+        services += standing.services
+        following = table_of(services, standing.graphs, unloaded=standing.unloaded, after=self._table)
         if following is not None:
             self._world.router.publish(following)
             self._table = following

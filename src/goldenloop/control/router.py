@@ -45,6 +45,18 @@ class FileRouter:
     def failures(self) -> dict[str, str]:
         return self._workers.failures()
 
+    def workers(self) -> int:
+        return self._workers.count()
+
+    def serving(self, generation: int) -> bool:
+        return self._workers.is_serving(generation)
+
+    def wanted(self) -> dict[tuple[str, str], bool]:
+        return self._workers.wanted()
+
+    def written_down(self, wanted: dict[tuple[str, str], bool]) -> None:
+        self._workers.written_down(wanted)
+
 
 def present_table(home: Home) -> RoutingTable:
     """The table in force, as the last control process left it."""

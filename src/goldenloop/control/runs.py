@@ -313,6 +313,8 @@ class RunReconciler:
         self, run: RowMapping, memory: LoopMemory, artifact_id: str, found: Assessed, logged: JsonObject
     ) -> None:
         world, view = self._world, self._view
+        if found.conversion.get("runtime") == "process":
+            world.sign(Path(found.folder))  # the run has ended: nothing of it can change the model any more
         folder = world.artifacts.put(Path(found.folder))
         reference = msgspec.json.decode((Path(found.folder) / "reference.json").read_bytes(), type=Reference)
         now_us = world.clock.now_us()

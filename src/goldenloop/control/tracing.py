@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 import sys
@@ -13,20 +14,26 @@ from sqlalchemy import select
 
 from goldenloop.control.home import Home
 from goldenloop.control.jobs import Failure
-from goldenloop.control.work.records import Explained, Explanation
+from goldenloop.control.services.reconciler import MEMORY
+from goldenloop.control.services.records import ServiceMemory, version_name
+from goldenloop.control.work.records import Explanation
 from goldenloop.core.clock import to_text
 from goldenloop.core.errors import GoldenloopError, NotFoundError, UnavailableError
 from goldenloop.core.json import Json, JsonObject
 from goldenloop.payloads.log import find
-from goldenloop.payloads.records import Label, Prediction
+from goldenloop.payloads.records import Exchange, Label, LoggedTensor, Prediction
 from goldenloop.pipelines.runs import outputs
 from goldenloop.registry import versions
 from goldenloop.registry.versions import ModelVersion
+from goldenloop.serving.explanations import Explained
+from goldenloop.standards.open_inference.tensors import Tensor
 from goldenloop.store.artifacts import Artifacts
 from goldenloop.store.database import Database, Transaction
+from goldenloop.store.memories import recall
 from goldenloop.store.tables import runs, tasks
 
 _EXPLAIN_SECONDS = 60.0
+_VALUES_SHOWN = 64  # of a tensor; larger ones are described
 _NEGLIGIBLE = 0.005  # contributions below this part of the largest are not put into words
 _REASONS = {
     "champion": "the champion answers",
@@ -47,19 +54,70 @@ def trace_prediction(
             where=str(home.payloads),
             mend="Ids are in the header x-prediction-id of every answer.",
         )
+    if isinstance(prediction, Exchange):
+        return {**_told(prediction, row=0, rows=1), **_exchanged(prediction), "label": _label(labels, row)}
     if not 0 <= row < len(prediction.rows):
         raise NotFoundError(f"prediction {identity} has {len(prediction.rows)} rows; there is no row {row}")
     with database.read() as transaction:
-        version = versions.get(transaction, prediction.namespace, prediction.service, int(prediction.version))
-        evaluation = versions.last_evaluation(transaction, prediction.namespace, prediction.service, version.number)
-        run = _run(transaction, version)
+        version = _registered(transaction, prediction)
+        evaluation, run = None, None
+        if version is not None:
+            evaluation = versions.last_evaluation(transaction, prediction.namespace, prediction.service, version.number)
+            run = _run(transaction, version)
     payload: JsonObject = dict(zip(prediction.columns, prediction.rows[row], strict=True))
     traced: JsonObject = {
+        **_told(prediction, row=row, rows=len(prediction.rows)),
+        "payload": payload,
+        "answer": _answer(prediction, version, row),
+        "others": {name: answers[row][0] for name, answers in prediction.answers.items() if name != prediction.version},
+        "label": _label(labels, row),
+        "version": None if version is None else versions.describe(version, evaluation),
+        "evaluation": None if evaluation is None else msgspec.to_builtins(evaluation),
+        "run": run,
+        "data": None if version is None else version.data_version,
+        "code": None if version is None else version.code_version,
+    }
+    if explain:
+        traced.update(_explained(prediction, row, _folder(database, artifacts, prediction, version), home))
+    return traced
+
+
+def _folder(
+    database: Database, artifacts: Artifacts, prediction: Prediction, version: ModelVersion | None
+) -> Path | None:
+    """Where the version that answered lies: one of a loop, or one that a person wrote, as far back as its revisions are remembered."""
+    if version is not None:
+        return artifacts.local(version.folder)
+    with database.read() as transaction:
+        memories = [
+            recall(transaction, prediction.namespace, prediction.service, name, ServiceMemory)
+            for name in MEMORY.values()
+        ]
+    tracks = [track for memory in memories if memory is not None for track in memory.tracks.items()]
+    for name, track in tracks:
+        for revision in track.revisions:
+            if version_name(name, revision.number) == prediction.version and revision.made is not None:
+                return artifacts.local(revision.made.address)
+    return None
+
+
+def _registered(transaction: Transaction, prediction: Prediction) -> ModelVersion | None:
+    """The version that answered, if it is one that a loop made; a model that was applied by hand has no history here."""
+    if not prediction.version.isdigit():
+        return None
+    try:
+        return versions.get(transaction, prediction.namespace, prediction.service, int(prediction.version))
+    except NotFoundError:
+        return None
+
+
+def _told(prediction: Prediction | Exchange, *, row: int, rows: int) -> JsonObject:
+    return {
         "prediction": {
             "id": prediction.id,
             "alias": prediction.alias,
             "row": row,
-            "rows": len(prediction.rows),
+            "rows": rows,
             "at": to_text(prediction.event_us),
             "received": to_text(prediction.arrival_us),
             "namespace": prediction.namespace,
@@ -68,27 +126,48 @@ def trace_prediction(
             "reason": prediction.reason,
             "why": _REASONS.get(prediction.reason, prediction.reason),
             "latencyMs": prediction.latency_us / 1_000,
-        },
-        "payload": payload,
-        "answer": _answer(prediction, version, row),
-        "others": {name: answers[row][0] for name, answers in prediction.answers.items() if name != prediction.version},
-        "label": _label(labels, row),
-        "version": versions.describe(version, evaluation),
-        "evaluation": None if evaluation is None else msgspec.to_builtins(evaluation),
-        "run": run,
-        "data": version.data_version,
-        "code": version.code_version,
+        }
     }
-    if explain:
-        traced.update(_explained(prediction, version, row, artifacts, home))
-    return traced
 
 
-def _answer(prediction: Prediction, version: ModelVersion, row: int) -> JsonObject:
+def _exchanged(exchange: Exchange) -> JsonObject:
+    """What went in and came out of a model that takes no table; large tensors are described, not shown."""
+    answer = exchange.answers.get(exchange.version)
+    return {
+        "payload": _shown(exchange.request),
+        "answer": {
+            "value": None if answer is None else _shown(answer),
+            "probabilities": None,
+            "failure": exchange.failures.get(exchange.version),
+        },
+        "others": {name: _shown(given) for name, given in exchange.answers.items() if name != exchange.version},
+        "version": None,
+        "evaluation": None,
+        "run": None,
+        "data": None,
+        "code": None,
+        "attributions": [],
+        "explanation": "only models of tables are explained here",
+    }
+
+
+def _shown(given: tuple[LoggedTensor, ...] | bytes) -> JsonObject:
+    if isinstance(given, bytes):
+        return {"document": msgspec.json.decode(given)}
+    shown: JsonObject = {}
+    for name, datatype, shape, raw in given:
+        told: JsonObject = {"datatype": datatype, "shape": list(shape), "bytes": len(raw)}
+        if math.prod(shape) <= _VALUES_SHOWN:
+            told["values"] = Tensor(name, datatype, shape, raw).json()  # type: ignore[arg-type,assignment]  # as it was logged
+        shown[name] = told
+    return shown
+
+
+def _answer(prediction: Prediction, version: ModelVersion | None, row: int) -> JsonObject:
     if prediction.version not in prediction.answers:
         return {"value": None, "probabilities": None, "failure": prediction.failures.get(prediction.version)}
     value, shares = prediction.answers[prediction.version][row]
-    classes = version.signature.classes
+    classes = tuple(map(str, range(len(shares)))) if version is None else version.signature.classes
     return {"value": value, "probabilities": dict(zip(classes, shares, strict=False)) if shares else None}
 
 
@@ -126,12 +205,13 @@ def _run(transaction: Transaction, version: ModelVersion) -> Json:
     }
 
 
-def _explained(prediction: Prediction, version: ModelVersion, row: int, artifacts: Artifacts, home: Home) -> JsonObject:
+def _explained(prediction: Prediction, row: int, folder: Path | None, home: Home) -> JsonObject:
     """Attributions, computed by the version that answered, in a process of its own; or why there are none."""
     if prediction.version not in prediction.answers:
         return {"attributions": [], "explanation": "the version did not answer"}
+    if folder is None:
+        return {"attributions": [], "explanation": "the version that answered is not kept any more"}
     try:
-        folder = artifacts.local(version.folder)
         request = Explanation(
             folder=str(folder),
             row=dict(zip(prediction.columns, prediction.rows[row], strict=True)),
@@ -158,7 +238,7 @@ def _explained(prediction: Prediction, version: ModelVersion, row: int, artifact
         )
     return {
         "attributions": shown,
-        "explanation": f"the {explained.of} is {explained.score:.3f}; it is {explained.usual:.3f} on average",
+        "explanation": f"the {explained.of} is {explained.score:.3f}; it is {explained.usual:.3f} on average over {explained.against}",
     }
 
 

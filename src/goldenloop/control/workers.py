@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from goldenloop.core.wire import FromWorker, Held, Hello, Nudge, Serving, Settle, Settled, ToWorker
+from goldenloop.core.wire import FromWorker, Held, Hello, Nudge, Serving, Settle, Settled, ToWorker, Wanted
 
 _LARGEST_MESSAGE = 1 << 20
 _decoder = msgspec.json.Decoder(FromWorker)
@@ -44,6 +44,8 @@ class Workers:
         self._changed = threading.Condition()
         self._peers: dict[int, _Peer] = {}
         self._held: dict[tuple[str, str], tuple[int, int]] = {}  # the first and the last event time that waits
+        self._wanted: dict[tuple[str, str], bool] = {}  # services that clients want loaded, or not
+        self._awaited: int | None = None  # a generation that somebody asked for before all workers had it
         self._settle_number = 0
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
@@ -95,6 +97,26 @@ class Workers:
         """What workers could not load: `namespace/service/version` to why."""
         with self._changed:
             return {name: why for peer in self._peers.values() for name, why in peer.failed.items()}
+
+    def is_serving(self, generation: int) -> bool:
+        """Whether there are workers and all answer by this generation or a later one; where not, the news is told when they do."""
+        with self._changed:
+            peers = [peer for peer in self._peers.values() if peer.name]
+            holds = bool(peers) and all(peer.generation >= generation for peer in peers)
+            self._awaited = None if holds else generation
+        return holds
+
+    def wanted(self) -> dict[tuple[str, str], bool]:
+        """What clients asked for and nobody wrote down yet, by namespace and service: to load it, or to unload it."""
+        with self._changed:
+            return dict(self._wanted)
+
+    def written_down(self, wanted: dict[tuple[str, str], bool]) -> None:
+        """This need not be told again, unless a client has asked for the contrary since."""
+        with self._changed:
+            for key, loaded in wanted.items():
+                if self._wanted.get(key) is loaded:
+                    del self._wanted[key]
 
     def close(self) -> None:
         """Stop listening and let the workers go."""
@@ -159,12 +181,17 @@ class Workers:
                 peer.name, peer.pid = message.worker, message.pid
             elif isinstance(message, Serving):
                 peer.generation, peer.failed = message.generation, dict(message.failed)
+                if self._awaited is not None and peer.generation >= self._awaited:
+                    self._on_news()
             elif isinstance(message, Settled):
                 peer.settled = message.number
             elif isinstance(message, Held):
                 key = (message.namespace, message.service)
                 first, last = self._held.get(key, (message.event_us, message.event_us))
                 self._held[key] = (min(first, message.event_us), max(last, message.event_us))
+                self._on_news()
+            elif isinstance(message, Wanted):
+                self._wanted[message.namespace, message.service] = message.loaded
                 self._on_news()
             self._changed.notify_all()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -62,6 +63,22 @@ class Router(Protocol):
         """Versions that could not be loaded: `namespace/service/version` to why."""
         ...
 
+    def workers(self) -> int:
+        """How many there are that answer requests."""
+        ...
+
+    def serving(self, generation: int) -> bool:
+        """Whether there is one that answers requests, and all of them do by this table or a later one."""
+        ...
+
+    def wanted(self) -> dict[tuple[str, str], bool]:
+        """What clients asked for since it was last written down: which service is to be loaded, and which is not."""
+        ...
+
+    def written_down(self, wanted: dict[tuple[str, str], bool]) -> None:
+        """This is on record; it need not be told again."""
+        ...
+
 
 @dataclass(slots=True)
 class World:
@@ -74,6 +91,7 @@ class World:
     jobs: Jobs
     analyst: Analyst
     router: Router
+    sign: Callable[[Path], None] = lambda _: None  # marks a folder as one that may be unpickled where it is served
     lock: threading.RLock = field(
         default_factory=threading.RLock
     )  # decisions by hand and by reconcilers do not interleave

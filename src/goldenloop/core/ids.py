@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import struct
 import threading
 import time
 
@@ -13,17 +14,31 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 
 class _Sequence:
-    """Keeps ids of one process strictly increasing, also within a millisecond and when the clock steps back."""
+    """Stamps and random bits of ids: stamps strictly increase, also within a millisecond and when the clock steps back.
+
+    Random bytes are fetched many at a time: a system call for each id would be most of what an id costs.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
+        self._pool: list[int] = []
+        os.register_at_fork(after_in_child=self._begin_anew)
 
-    def next(self, millisecond: int, noise: int) -> int:
-        candidate = (millisecond << 12) | (noise & 0x3FF)
+    def next(self, millisecond: int) -> tuple[int, int]:
+        """Return the stamp (milliseconds and a 12-bit counter) and 62 random bits that nobody got before."""
         with self._lock:
-            self._last = max(candidate, self._last + 1)
-            return self._last
+            if not self._pool:
+                self._pool = list(struct.unpack("512Q", os.urandom(4_096)))
+            noise = self._pool.pop()
+            # The counter begins anywhere in the lower quarter, so that there is room above it.
+            self._last = max((millisecond << 12) | (noise & 0x3FF), self._last + 1)
+            return self._last, noise >> 2
+
+    def _begin_anew(self) -> None:
+        """A child must not give the bits that its parent gives."""
+        self._lock = threading.Lock()
+        self._pool = []
 
 
 _sequence = _Sequence()
@@ -38,11 +53,9 @@ def uuid7(millisecond: int | None = None) -> str:
     >>> first < second, len(first), first[14]
     (True, 36, '7')
     """
-    noise = int.from_bytes(os.urandom(10))
-    stamp = _sequence.next(time.time_ns() // 1_000_000 if millisecond is None else millisecond, noise >> 64)
-    tail = (noise & 0x3FFFFFFFFFFFFFFF) | 0x8000000000000000
-    value = f"{stamp >> 12:012x}7{stamp & 0xFFF:03x}{tail:016x}"
-    return f"{value[:8]}-{value[8:12]}-{value[12:16]}-{value[16:20]}-{value[20:]}"
+    stamp, noise = _sequence.next(time.time_ns() // 1_000_000 if millisecond is None else millisecond)
+    moment, tail = b"%012x" % (stamp >> 12), b"%016x" % (noise | 0x8000000000000000)
+    return (b"%s-%s-7%03x-%s-%s" % (moment[:8], moment[8:], stamp & 0xFFF, tail[:4], tail[4:])).decode()
 
 
 def is_uuid(text: str) -> bool:

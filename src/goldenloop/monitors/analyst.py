@@ -21,7 +21,7 @@ from goldenloop.core.errors import InvalidSpecError
 from goldenloop.core.signatures import Signature, Task
 from goldenloop.monitors.reference import Reference, answer_columns, losses_of
 from goldenloop.payloads.ledger import Ledger, Rows
-from goldenloop.payloads.records import Answer, Label, Record, Value
+from goldenloop.payloads.records import Answer, Exchange, Label, Record, Value
 from goldenloop.stats.intervals import wilson_interval
 from goldenloop.stats.losses import metrics
 
@@ -280,6 +280,8 @@ class LogAnalyst:
                 if len(self._waiting) > WAITING_LABELS_KEPT:
                     self._waiting.popitem(last=False)
             return
+        if isinstance(record, Exchange):
+            return  # tensors and documents: there are no columns to watch
         ledger = self._ledger(record.namespace, record.service)
         ledger.add_prediction(record)
         for name in (record.id, record.alias):

@@ -22,9 +22,9 @@ FRAME_BYTES = 8  # what stands before a body
 LARGEST_BODY = 256 * 1024 * 1024  # a bound, so that a damaged length is seen as such
 
 _FRAME = struct.Struct("<II")
-# A body begins as a MessagePack array (short, or with a 16-bit length) whose first element is the text "p" or "l". It is looked ahead for,
-# so that bytes before a body which happen to look like one do not hide it.
-_BODY = re.compile(rb"(?=(?:[\x90-\x9f]|\xdc..)\xa1[pl])", re.DOTALL)
+# A body begins as a MessagePack array (short, or with a 16-bit length) whose first element is the text "p", "l" or "x". It is looked
+# ahead for, so that bytes before a body which happen to look like one do not hide it.
+_BODY = re.compile(rb"(?=(?:[\x90-\x9f]|\xdc..)\xa1[plx])", re.DOTALL)
 
 
 def seed_of(segment: str) -> int:

@@ -30,7 +30,7 @@ from goldenloop.core.errors import InvalidSpecError, UnavailableError
 from goldenloop.core.ids import is_uuid, uuid7_millisecond
 from goldenloop.core.routing import PayloadMode
 from goldenloop.payloads import frames
-from goldenloop.payloads.records import Label, Prediction, Record
+from goldenloop.payloads.records import Exchange, Label, Prediction, Record
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 SYNC_SECONDS = 0.1  # the most that `interval` mode lets a record wait for the disk
@@ -98,17 +98,22 @@ class PayloadWriter:
         if self.mode == "durable":
             self.sync()
 
-    def write(self, record: Record) -> None:
-        """Write one record and leave it to `synced`, `sync` or the background to bring it to the disk. Raises as `append`."""
-        body = self._encoder.encode(record)
-        if len(body) > frames.LARGEST_BODY:
-            raise InvalidSpecError(
-                f"the record has {len(body)} bytes, more than {frames.LARGEST_BODY}",
-                mend="Send fewer rows in one request.",
-            )
+    def write(self, *records: Record) -> None:
+        """Write records in one piece, all or none, and leave it to `synced`, `sync` or the background to bring them to the disk.
+
+        Raises as `append`.
+        """
+        bodies = [self._encoder.encode(record) for record in records]
+        for body in bodies:
+            if len(body) > frames.LARGEST_BODY:
+                raise InvalidSpecError(
+                    f"the record has {len(body)} bytes, more than {frames.LARGEST_BODY}",
+                    mend="Send fewer rows in one request.",
+                )
         if self._descriptor < 0 or self._is_broken or self._size >= self._segment_bytes:
             self._rotate()
-        content = frames.frame(body, seed=self._seed)
+        seed = self._seed
+        content = b"".join([frames.frame(body, seed=seed) for body in bodies])
         try:
             done = os.write(self._descriptor, content)
             while done < len(content):
@@ -119,7 +124,7 @@ class PayloadWriter:
                 f"the payload log cannot be written: {error.strerror}", where=str(self._folder), mend=_FULL_MEND
             ) from error
         self._size += len(content)
-        self._written += 1
+        self._written += len(bodies)
         if self.mode == "interval" and not self._dirty.is_set():
             self._dirty.set()
             if self._thread is None:
@@ -359,7 +364,7 @@ def segments(folder: Path) -> list[str]:
         return []
 
 
-def find(folder: Path, prediction_id: str) -> tuple[Prediction | None, list[Label]]:
+def find(folder: Path, prediction_id: str) -> tuple[Prediction | Exchange | None, list[Label]]:
     """Return the prediction with this id and every label that names it, by the id or by its alias, in the order of their arrival.
 
     Our own ids carry their millisecond, so only segments that can hold them are opened. A client's alias says nothing of its time: every
@@ -367,7 +372,7 @@ def find(folder: Path, prediction_id: str) -> tuple[Prediction | None, list[Labe
     """
     moment = uuid7_millisecond(prediction_id) if is_uuid(prediction_id) and prediction_id[14] == "7" else None
     names = segments(folder)
-    prediction: Prediction | None = None
+    prediction: Prediction | Exchange | None = None
     if moment is not None:
         near = [
             name
@@ -393,8 +398,8 @@ def find(folder: Path, prediction_id: str) -> tuple[Prediction | None, list[Labe
     return prediction, sorted(labels, key=lambda label: label.arrival_us)
 
 
-def _latest(records: Iterator[Record], key: str) -> Prediction | None:
-    found = [record for record in records if isinstance(record, Prediction) and key in (record.id, record.alias)]
+def _latest(records: Iterator[Record], key: str) -> Prediction | Exchange | None:
+    found = [record for record in records if not isinstance(record, Label) and key in (record.id, record.alias)]
     return max(found, key=lambda prediction: (prediction.id == key, prediction.arrival_us), default=None)
 
 

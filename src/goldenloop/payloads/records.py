@@ -35,6 +35,30 @@ class Prediction(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     latency_us: int
 
 
+# A tensor as the log keeps it: name, datatype, shape, raw bytes as the Open Inference Protocol has them.
+LoggedTensor: TypeAlias = tuple[str, str, tuple[int, ...], bytes]
+
+
+class Exchange(msgspec.Struct, frozen=True, array_like=True, tag="x"):
+    """One request to a model that takes no table: tensors (images, texts), or a document to a class of the user's own (JSON).
+
+    `answers` maps a version to what it gave; a version that failed is in `failures` with the reason instead.
+    """
+
+    id: str
+    alias: str | None
+    namespace: str
+    service: str
+    arrival_us: int
+    event_us: int
+    request: tuple[LoggedTensor, ...] | bytes
+    version: str
+    reason: str  # as in Prediction
+    answers: dict[str, tuple[LoggedTensor, ...] | bytes]
+    failures: dict[str, str]
+    latency_us: int
+
+
 class Label(msgspec.Struct, frozen=True, array_like=True, tag="l"):
     """The truth about one row of one request, as it became known. `prediction` is our id or the client's alias."""
 
@@ -45,4 +69,4 @@ class Label(msgspec.Struct, frozen=True, array_like=True, tag="l"):
     arrival_us: int
 
 
-Record: TypeAlias = Prediction | Label
+Record: TypeAlias = Prediction | Label | Exchange

@@ -12,6 +12,7 @@ from goldenloop.core.errors import ConflictError, NotFoundError
 from goldenloop.core.ids import uuid7
 from goldenloop.core.json import JsonObject
 from goldenloop.core.phases import VERSION_TRANSITIONS, Verdict, VersionState
+from goldenloop.core.served import Runtime
 from goldenloop.core.signatures import Signature
 from goldenloop.store.database import Transaction, record_of
 from goldenloop.store.tables import evaluations, versions
@@ -42,6 +43,11 @@ class ModelVersion(NewVersion, frozen=True, kw_only=True):
     number: int
     state: VersionState
     created_us: int
+
+    @property
+    def runtime(self) -> Runtime:
+        """Who scores it: the inference workers, or a predictor process where it was not converted."""
+        return "process" if self.conversion.get("runtime") == "process" else "onnx"
 
     @property
     def name(self) -> str:

@@ -1,33 +1,38 @@
 """The data plane: which version answers, who else scores, and the record that is written before the answer goes out.
 
-It knows no protocol, so that REST and whatever follows share it. Everything here runs on one event loop.
+It knows no protocol, so that REST and gRPC share it. Everything here runs on one event loop; what is slow runs beside it (`scorers`).
 
 Rules. A challenger's failure is recorded and never fails a request: where it was to answer, the champion does. A request that asked for a
-version gets that one or an error. What cannot be logged is not answered.
+version gets that one or an error. What cannot be logged is not answered. What was scored in one call is logged in one write.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Protocol
+
+import msgspec
+import numpy as np
 
 from goldenloop.core.clock import Clock
 from goldenloop.core.errors import GoldenloopError, InvalidSpecError, NotFoundError, UnavailableError
 from goldenloop.core.ids import uuid7
-from goldenloop.core.routing import RoutingTable, Service
+from goldenloop.core.routing import Graph, RoutingTable, Service
 from goldenloop.payloads.log import PayloadWriter
-from goldenloop.payloads.records import Answer, Label, Prediction, Value
+from goldenloop.payloads.records import Exchange, Label, LoggedTensor, Prediction, Record, Value
 from goldenloop.serving.metrics import Metrics
-from goldenloop.serving.models import Model
-from goldenloop.standards.tabular import Batch, Layout
+from goldenloop.serving.queues import Facts, Job, ServiceQueue, TimedOutError, TooManyError
+from goldenloop.serving.scorers import Scorer
+from goldenloop.serving.work import Arrays, Document, Result, TensorWork, Work
+from goldenloop.standards.open_inference.tensors import Tensor
+from goldenloop.standards.tabular import Batch
 
 LONGEST_HOLD_SECONDS = 60.0
 LARGEST_HOLD = 1024  # requests of one service that may wait
-ROWS_IN_THE_LOOP = 256  # larger requests are scored in a thread, so that they do not hold up small ones
-LARGEST_WORK = 64  # large requests that are scored or wait for a thread
 SETTLING_TURNS = 8
 SETTLING_SECONDS = 0.001
 DEFAULT_NAMESPACE = "default"
@@ -38,24 +43,20 @@ class HeldTooLongError(UnavailableError):
     """The request waited for control and nothing came."""
 
 
-class TooManyError(UnavailableError):
-    """The queue that the request would wait in is full."""
-
-
 class ScoringFailedError(GoldenloopError):
     """The version that was to answer failed; this is the model's fault, not the caller's."""
 
 
 class Question(Protocol):
-    """A request that is read but not yet made rows of."""
+    """A request that is read but not yet laid out for a version."""
 
     @property
     def alias(self) -> str | None:
         """The client's own id."""
         ...
 
-    def batch(self, layout: Layout, also: frozenset[str]) -> Batch:
-        """Make rows by a layout; `also` names columns that other versions take. Raises InvalidSpecError."""
+    def work(self, scorer: Scorer, also: frozenset[str]) -> Work:
+        """Lay it out for a version; `also` names columns that other versions take. Raises InvalidSpecError."""
         ...
 
 
@@ -65,30 +66,59 @@ class Answered:
 
     identity: str
     version: str
-    model: Model
-    answers: tuple[Answer, ...]
+    scorer: Scorer
+    result: Result
     latency_us: int  # without the time that it waited for control
 
 
 class Deployed:
-    """A service with its versions loaded, as one table has it."""
+    """A service with its versions loaded, as one table has it. Where `is_resident` is false they are not, and come with a request."""
 
-    def __init__(self, service: Service, models: dict[str, Model]) -> None:
+    def __init__(
+        self,
+        service: Service,
+        models: dict[str, Scorer],
+        *,
+        is_resident: bool = True,
+        transformer: Scorer | None = None,
+        explainer: Scorer | None = None,
+    ) -> None:
         self.service = service
         self.models = models
+        self.is_resident = is_resident
+        self.transformer = transformer
+        self.explainer = explainer
         self.namespace = service.namespace
         self.name = service.name
-        self.columns = frozenset(name for model in models.values() for name in model.layout.names)
-        # Versions that take the same columns share a group, and so the rows of a request.
-        inputs = [models[version].signature.inputs for version in models]
-        self.groups = {version: inputs.index(models[version].signature.inputs) for version in models}
+        layouts = [scorer.layout for scorer in models.values()]
+        self.columns = frozenset(name for layout in layouts if layout is not None for name in layout.names)
+        # Versions that take the same columns, or are of one other form, share a group, and so the rows of a request.
+        kinds = [_kind(scorer) for scorer in models.values()]
+        self.groups = {version: kinds.index(_kind(scorer)) for version, scorer in models.items()}
         # The champion and everything that takes part beside it, each once; all of them score every request.
         taking_part = (service.champion, *(route.version for route in service.routes), *service.shadows)
         self.scorers = tuple(dict.fromkeys(taking_part))
+        self.is_batching = is_resident and all(models[version].form.batching for version in self.scorers)
+        self.used_at = perf_counter()  # when a request came last, or it was loaded
+        self._scorers_with: dict[str, tuple[str, ...]] = {}
+        self.queue: ServiceQueue | None = None
+        self.size_bytes = sum(scorer.size_bytes for scorer in models.values())
+
+    def scorers_with(self, version: str) -> tuple[str, ...]:
+        """The versions that score a request which `version` answers.
+
+        In a loop all that take part score every request, and routing only picks whose answer goes out; elsewhere the others cost nothing.
+        """
+        found = self._scorers_with.get(version)
+        if found is None:
+            beside = self.service.shadows if self.service.loop is None else self.scorers
+            found = tuple(dict.fromkeys((version, *beside) if version not in beside else beside))
+            self._scorers_with[version] = found
+        return found
 
     def choose(self, *, asked: str | None, identity: str, route_key: str | None) -> tuple[str, str]:
         """Return the version that answers, and why. Raises NotFoundError for a version that is not served."""
-        if asked is not None:
+        if asked:
             if asked not in self.models:
                 raise NotFoundError(
                     f"version {asked!r} of {self.name!r} is not served",
@@ -106,6 +136,10 @@ class Deployed:
         return self.service.champion, "champion"
 
 
+def _kind(scorer: Scorer) -> object:
+    return scorer.signature.inputs if scorer.signature is not None else scorer.form
+
+
 def _bucket(namespace: str, name: str, key: str) -> int:
     digest = hashlib.blake2b(f"{namespace}/{name}/{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) % _BUCKETS
@@ -120,27 +154,38 @@ class _Waiting:
 
 
 class DataPlane:
-    """Answers questions by the present table. `on_held` is told (namespace, service, event time) when control is waited for."""
+    """Answers questions by the present table.
+
+    `on_held` is told (namespace, service, event time) when control is waited for. `bring` loads a service whose versions are not here.
+    """
 
     def __init__(
-        self, *, writer: PayloadWriter, metrics: Metrics, clock: Clock, on_held: Callable[[str, str, int], None]
+        self,
+        *,
+        writer: PayloadWriter,
+        metrics: Metrics,
+        clock: Clock,
+        on_held: Callable[[str, str, int], None],
+        bring: Callable[[Deployed], Awaitable[Deployed]] | None = None,
     ) -> None:
         self.generation = 0
         self.failed: dict[str, str] = {}  # `namespace/service/version` → why it could not be loaded
+        self.metrics = metrics
+        self.note: Callable[[Job, float], None] | None = None  # told of jobs that are done, where somebody watches
         self._writer = writer
-        self._metrics = metrics
         self._clock = clock
         self._on_held = on_held
+        self._bring = bring
         self._deployed: dict[tuple[str, str], Deployed] = {}
-        self._by_name: dict[
-            str, Deployed | None
-        ] = {}  # None where a name is in several namespaces and not in the default one
+        self._by_name: dict[str, Deployed | None] = {}  # None: in several namespaces and not in the default one
+        self._by_host: dict[str, Service | Graph] = {}
+        self._graphs: dict[tuple[str, str], Graph] = {}
+        self._coming: frozenset[str] = frozenset()
+        self._queues: dict[tuple[str, str], ServiceQueue] = {}
+        self._writing: set[asyncio.Task[None]] = set()
         self._waiting: dict[tuple[str, str], _Waiting] = {}
-        self._busy = (
-            0  # requests to services that allow replay, and feedback, that are under way and do not wait for control
-        )
+        self._busy = 0  # requests to services that allow replay, and feedback, that do not wait for control
         self._begun = 0  # requests of any kind since the start
-        self._large = 0
         self._stopping = False
 
     @property
@@ -154,10 +199,16 @@ class DataPlane:
         return list(self._deployed.values())
 
     def take_table(
-        self, table: RoutingTable, deployed: dict[tuple[str, str], Deployed], failed: dict[str, str]
+        self,
+        table: RoutingTable,
+        deployed: dict[tuple[str, str], Deployed],
+        failed: dict[str, str],
+        *,
+        coming: frozenset[str] = frozenset(),
     ) -> None:
-        """Answer by this table from now on, and wake what waited for it."""
+        """Answer by this table from now on, and wake what waited for it. `coming` names services whose versions are being loaded."""
         self._deployed = deployed
+        self._coming = coming
         by_name: dict[str, Deployed | None] = {}
         for (namespace, name), entry in deployed.items():
             if namespace == DEFAULT_NAMESPACE or name not in by_name:
@@ -165,7 +216,12 @@ class DataPlane:
             elif (other := by_name[name]) is None or other.namespace != DEFAULT_NAMESPACE:
                 by_name[name] = None
         self._by_name = by_name
-        self.generation = table.generation
+        self._by_host = {host: service for service in table.services for host in service.hosts}
+        self._by_host |= {host: graph for graph in table.graphs for host in graph.hosts}
+        self._graphs = {(graph.namespace, graph.name): graph for graph in table.graphs}
+        self._queues = {key: queue for key, queue in self._queues.items() if key in deployed or not queue.is_idle}
+        if not coming:
+            self.generation = table.generation
         self.failed = failed
         for key, waiting in list(self._waiting.items()):
             entry_now = deployed.get(key)
@@ -176,6 +232,13 @@ class DataPlane:
             waiting.reported_us = None
         self.report_held()
 
+    def replace(self, deployed: Deployed) -> None:
+        """Put a service in the place of the one with its name: its versions were loaded, or let go."""
+        key = (deployed.namespace, deployed.name)
+        if self._by_name.get(deployed.name) is self._deployed.get(key):
+            self._by_name[deployed.name] = deployed
+        self._deployed[key] = deployed
+
     def report_held(self) -> None:
         """Tell control, anew, which services wait and up to which event time."""
         for (namespace, name), waiting in self._waiting.items():
@@ -184,25 +247,60 @@ class DataPlane:
                 waiting.reported_us = max(times)
                 self._on_held(namespace, name, waiting.reported_us)
 
-    def find(self, name: str) -> Deployed:
-        """Return the service of this name: that in the default namespace, or the only one. Raises NotFoundError, UnavailableError."""
-        entry = self._by_name.get(name)
+    def is_idle(self, namespace: str, name: str) -> bool:
+        """Whether no request to a service waits or is being scored."""
+        queue = self._queues.get((namespace, name))
+        return queue is None or queue.is_idle
+
+    def find(self, name: str, namespace: str | None = None) -> Deployed:
+        """Return the service of this name: that in the namespace, or else in the default one, or else the only one.
+
+        Raises NotFoundError, UnavailableError.
+        """
+        entry = self._by_name.get(name) if namespace is None else self._deployed.get((namespace, name))
         if entry is not None:
+            if not entry.service.loaded:
+                raise UnavailableError(
+                    f"the model {name!r} is unloaded", where=name, mend=f"POST /v2/repository/models/{name}/load"
+                )
             return entry
-        if name in self._by_name:
+        if namespace is None and name in self._by_name:
             raise NotFoundError(
                 f"there are several services {name!r} and none in the namespace {DEFAULT_NAMESPACE!r}",
                 where=name,
-                mend="Give one of them another name.",
+                mend="Give one of them another name, or say the namespace: /serving/NAMESPACE/NAME/…",
             )
         for failed, reason in self.failed.items():
             if failed.split("/")[1] == name:
                 raise UnavailableError(f"the service {name!r} could not load its model: {reason}", where=failed)
+        if name in self._coming:
+            raise UnavailableError(f"the model {name!r} is being loaded", where=name, mend="Try again in a moment.")
         if self.generation == 0:
             raise UnavailableError("no routing table has been read yet", mend="Try again in a moment.")
         raise NotFoundError(
             f"there is no service {name!r}", where=name, mend=f"Served are {', '.join(self._by_name) or 'none yet'}."
         )
+
+    @property
+    def has_hosts(self) -> bool:
+        """Whether any Host header means something."""
+        return bool(self._by_host)
+
+    def at_host(self, host: str) -> Service | Graph | None:
+        """The service or graph that a Host header means, if any."""
+        return self._by_host.get(host)
+
+    def graph(self, namespace: str | None, name: str) -> Graph | None:
+        """The graph of this name, if any; without a namespace that in the default one."""
+        return self._graphs.get((namespace or DEFAULT_NAMESPACE, name))
+
+    async def resident(self, deployed: Deployed) -> Deployed:
+        """Return the service with its versions loaded. Raises UnavailableError where they cannot be."""
+        if deployed.is_resident:
+            return deployed
+        if self._bring is None:
+            raise UnavailableError(f"the model of {deployed.name!r} is not loaded", where=deployed.name)
+        return await self._bring(deployed)
 
     async def answer(
         self,
@@ -216,8 +314,10 @@ class DataPlane:
         """Score, log and answer one request.
 
         Raises NotFoundError for a version that is not served, InvalidSpecError for wrong rows, ScoringFailedError where the version that
-        answers fails, UnavailableError where the request cannot be logged or waited too long.
+        answers fails, TooManyError and TimedOutError, UnavailableError where the request cannot be logged or waited too long.
         """
+        if not deployed.is_resident:
+            deployed = await self.resident(deployed)
         if not deployed.service.replay:
             if given_event_us is not None:
                 raise InvalidSpecError(
@@ -239,14 +339,16 @@ class DataPlane:
         self._busy += 1
         try:
             arrival_us = self._clock.now_us()
-            for prediction, row, label, observed_us in labels:
-                self._writer.write(
+            self._writer.write(
+                *[
                     Label(prediction=prediction, row=row, label=label, observed_us=observed_us, arrival_us=arrival_us)
-                )
+                    for prediction, row, label, observed_us in labels
+                ]
+            )
             await self._writer.synced()
         finally:
             self._busy -= 1
-        self._metrics.feedback(len(labels))
+        self.metrics.feedback(len(labels))
         return len(labels)
 
     async def settle(self) -> None:
@@ -293,7 +395,7 @@ class DataPlane:
             future: asyncio.Future[None] = loop.create_future()
             waiting.futures[future] = event_us
             self._busy -= 1
-            self._metrics.held(+1)
+            self.metrics.held(+1)
             if waiting.reported_us is None or event_us > waiting.reported_us:
                 waiting.reported_us = event_us
                 self._on_held(*key, event_us)
@@ -308,7 +410,7 @@ class DataPlane:
                 ) from error
             finally:
                 self._busy += 1
-                self._metrics.held(-1)
+                self.metrics.held(-1)
                 del waiting.futures[future]
             now = self._deployed.get(key)
             if now is None:
@@ -322,97 +424,173 @@ class DataPlane:
         arrival_us = self._clock.now_us()
         identity = uuid7(arrival_us // 1000)
         version, reason = deployed.choose(asked=asked, identity=identity, route_key=route_key)
-        rows = _Rows(question, deployed)
-        try:
-            count = rows.of(version).rows
-        except InvalidSpecError:
-            if version == deployed.service.champion or asked is not None:
-                raise
-            # Rows that are right for the champion and not for its challenger are the challenger's failure, not the caller's.
-            count = rows.of(deployed.service.champion).rows
-        scorers = deployed.scorers if version in deployed.scorers else (version, *deployed.scorers)
-        if count > ROWS_IN_THE_LOOP:
-            answers, failures = await self._score_apart(deployed, scorers, rows)
-        else:
-            answers, failures = _score(deployed, scorers, rows)
-        if version in failures and asked is None:
-            version, reason = deployed.service.champion, "champion"
-        model = deployed.models[version]
-        record = Prediction(
-            id=identity,
-            alias=question.alias,
-            namespace=deployed.namespace,
-            service=deployed.name,
-            arrival_us=arrival_us,
-            event_us=arrival_us if event_us is None else event_us,
-            columns=model.layout.names,
-            rows=model.layout.values(rows.of(version)),
-            version=version,
-            reason=reason,
-            answers=answers,
-            failures=failures,
-            latency_us=self._clock.now_us() - arrival_us,
+        works = _lay_out(deployed, question, version, is_asked=bool(asked))
+        rows = next(iter(works.values())).rows
+        facts = Facts(
+            identity,
+            question.alias,
+            version,
+            reason,
+            arrival_us,
+            arrival_us if event_us is None else event_us,
+            asked=bool(asked),
         )
+        queue = self._queue(deployed)
+        job = Job(deployed, works, rows=rows, facts=facts, future=queue.future())
+        deployed.used_at = job.submitted
+        await queue.submit(job)
+        if self.note is not None:
+            self.note(job, perf_counter())
+        version = facts.version
+        failure = job.failures.get(version)
+        if failure is not None:
+            if isinstance(failure, TimedOutError) or deployed.models[version].is_away(failure):
+                raise failure
+            raise ScoringFailedError(f"version {version} of {deployed.name!r} failed: {failure}", where=identity)
+        return Answered(
+            identity, version, deployed.models[version], job.answers[version], self._clock.now_us() - arrival_us
+        )
+
+    def _queue(self, deployed: Deployed) -> ServiceQueue:
+        if deployed.queue is None:
+            # Services keep their queue from one table to the next: what waits in it counts against its bounds.
+            key = (deployed.namespace, deployed.name)
+            queue = self._queues.get(key)
+            if queue is None:
+                queue = self._queues[key] = ServiceQueue(self.metrics, self._record)
+            deployed.queue = queue
+        return deployed.queue
+
+    def _record(self, jobs: list[Job]) -> None:
+        """Write what jobs of one queue came to, in one piece, and let them answer."""
+        now_us = self._clock.now_us()
+        records: list[Record] = []
+        for job in jobs:
+            facts = job.facts
+            if job.failures or facts.version not in job.answers:
+                _settle_version(job, facts)
+            if job.deployed.service.log_payloads:
+                records.append(_record_of(job, facts, now_us))
+        if records:
+            try:
+                self._writer.write(*records)
+            except GoldenloopError as error:
+                self.metrics.logged("failed", len(records))
+                for job in jobs:
+                    job.future.set_exception(error)
+                return
+            self.metrics.logged("written", len(records))
+        for job in jobs:
+            if job.failures:
+                self._count_failures(job)
+        if records and jobs[0].deployed.service.payload_mode == "durable":
+            task = asyncio.get_running_loop().create_task(self._let_answer_when_synced(jobs))
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
+            return
+        for job in jobs:
+            job.future.set_result(None)
+
+    async def _let_answer_when_synced(self, jobs: list[Job]) -> None:
         try:
-            self._writer.write(record)
-            if deployed.service.payload_mode == "durable":
-                await self._writer.synced()
-        except UnavailableError:
-            self._metrics.logged("failed")
-            raise
-        self._metrics.logged("written")
-        for failed in failures:
-            if failed != version:
-                self._metrics.shadow_failed(deployed.namespace, deployed.name, failed)
-        if version in failures:
-            raise ScoringFailedError(
-                f"version {version} of {deployed.name!r} failed: {failures[version]}", where=identity
-            )
-        return Answered(identity, version, model, answers[version], record.latency_us)
-
-    async def _score_apart(
-        self, deployed: Deployed, scorers: tuple[str, ...], rows: _Rows
-    ) -> tuple[dict[str, tuple[Answer, ...]], dict[str, str]]:
-        if self._large >= LARGEST_WORK:
-            raise TooManyError(
-                f"{self._large} large requests are being scored", where=deployed.name, mend="Send it again later."
-            )
-        self._large += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(None, _score, deployed, scorers, rows)
-        finally:
-            self._large -= 1
-
-
-class _Rows:
-    """The rows of one question, laid out once for all versions that take the same columns."""
-
-    __slots__ = ("_batches", "_deployed", "_question")
-
-    def __init__(self, question: Question, deployed: Deployed) -> None:
-        self._question = question
-        self._deployed = deployed
-        self._batches: dict[int, Batch] = {}
-
-    def of(self, version: str) -> Batch:
-        """The rows as a version takes them. Raises InvalidSpecError."""
-        group = self._deployed.groups[version]
-        batch = self._batches.get(group)
-        if batch is None:
-            batch = self._question.batch(self._deployed.models[version].layout, self._deployed.columns)
-            self._batches[group] = batch
-        return batch
-
-
-def _score(
-    deployed: Deployed, scorers: tuple[str, ...], rows: _Rows
-) -> tuple[dict[str, tuple[Answer, ...]], dict[str, str]]:
-    """Let every scorer answer the same rows: the answers, and for each that failed the reason."""
-    answers: dict[str, tuple[Answer, ...]] = {}
-    failures: dict[str, str] = {}
-    for scorer in scorers:
-        try:
-            answers[scorer] = deployed.models[scorer].score(rows.of(scorer))
+            await self._writer.synced()
         except GoldenloopError as error:
-            failures[scorer] = str(error)
-    return answers, failures
+            self.metrics.logged("failed", len(jobs))
+            for job in jobs:
+                if not job.future.done():
+                    job.future.set_exception(error)
+            return
+        for job in jobs:
+            if not job.future.done():
+                job.future.set_result(None)
+
+    def _count_failures(self, job: Job) -> None:
+        for failed in job.failures:
+            if failed != job.facts.version:
+                self.metrics.shadow_failed(job.deployed.namespace, job.deployed.name, failed)
+
+
+def _lay_out(deployed: Deployed, question: Question, version: str, *, is_asked: bool) -> dict[str, Work]:
+    """The rows of a question for each version that scores it, laid out once for all that take the same. Raises InvalidSpecError."""
+    scorers = deployed.scorers_with(version)
+    if len(scorers) == 1:
+        return {version: question.work(deployed.models[version], deployed.columns)}
+    champion = deployed.service.champion
+    by_group: dict[int, Work] = {}
+    works: dict[str, Work] = {}
+    for name in scorers:
+        group = deployed.groups[name]
+        work = by_group.get(group)
+        if work is None:
+            try:
+                work = by_group[group] = question.work(deployed.models[name], deployed.columns)
+            except InvalidSpecError:
+                # Rows that are right for the champion and not for its challenger are the challenger's failure, not the caller's.
+                if name == champion or (name == version and (is_asked or champion not in scorers)):
+                    raise
+                continue
+        works[name] = work
+    return works
+
+
+def _settle_version(job: Job, facts: Facts) -> None:
+    """Where a challenger was to answer and could not, the champion answers."""
+    if facts.version in job.answers or facts.asked:
+        return
+    if facts.version not in job.works:
+        job.failures.setdefault(facts.version, InvalidSpecError("the rows do not fit what this version takes"))
+    champion = job.deployed.service.champion
+    if champion in job.works:
+        facts.version, facts.reason = champion, "champion"
+
+
+def _record_of(job: Job, facts: Facts, now_us: int) -> Record:
+    scorer = job.deployed.models[facts.version]
+    failures = {version: str(error) for version, error in job.failures.items()}
+    work = job.works[facts.version]
+    if isinstance(work, Batch):
+        assert scorer.layout is not None  # it was laid out by it
+        return Prediction(
+            id=facts.identity,
+            alias=facts.alias,
+            namespace=job.deployed.namespace,
+            service=job.deployed.name,
+            arrival_us=facts.arrival_us,
+            event_us=facts.event_us,
+            columns=scorer.layout.names,
+            rows=scorer.layout.values(work),
+            version=facts.version,
+            reason=facts.reason,
+            answers=job.answers,  # type: ignore[arg-type]  # a table's results are answers
+            failures=failures,
+            latency_us=now_us - facts.arrival_us,
+        )
+    return Exchange(
+        id=facts.identity,
+        alias=facts.alias,
+        namespace=job.deployed.namespace,
+        service=job.deployed.name,
+        arrival_us=facts.arrival_us,
+        event_us=facts.event_us,
+        request=_logged(work.arrays if isinstance(work, TensorWork) else Document(work.document)),
+        version=facts.version,
+        reason=facts.reason,
+        answers={version: _logged(result) for version, result in job.answers.items()},  # type: ignore[arg-type]
+        failures=failures,
+        latency_us=now_us - facts.arrival_us,
+    )
+
+
+def _logged(given: Arrays | Document) -> tuple[LoggedTensor, ...] | bytes:
+    """Tensors, or a document as JSON, as the log keeps them."""
+    if isinstance(given, Document):
+        return msgspec.json.encode(given.content, enc_hook=_plain)
+    tensors = [Tensor.of_array(name, array) for name, array in given.items()]
+    return tuple((tensor.name, tensor.datatype, tensor.shape, tensor.raw()) for tensor in tensors)
+
+
+def _plain(value: object) -> object:
+    """What JSON cannot say of a document: arrays become lists, raw bytes and everything else text."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return str(value)[:1_000]

@@ -130,7 +130,8 @@ def read_signature(folder: Path) -> Signature:
     return signature
 
 
-def _session(path: Path, signature: Signature) -> InferenceSession:
+def open_session(path: Path) -> InferenceSession:
+    """Open a graph with one thread. Raises UnavailableError where it is not there, InvalidSpecError where it cannot be read."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -141,11 +142,15 @@ def _session(path: Path, signature: Signature) -> InferenceSession:
     if not path.is_file():
         raise UnavailableError("the model file is not there", where=str(path), mend=_MEND)
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's errors share no parent with a name
         raise InvalidSpecError(
             f"not a model that can be loaded: {str(error)[:500]}", where=str(path), mend=_MEND
         ) from error
+
+
+def _session(path: Path, signature: Signature) -> InferenceSession:
+    session = open_session(path)
     layout = Layout(signature)
     wanted = {FEATURES} if layout.is_all_numbers else set(layout.names)
     given = {entry.name for entry in session.get_inputs()}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from goldenloop.core.errors import InvalidSpecError
+from goldenloop.core.signatures import Signature
 from goldenloop.payloads.records import Answer
-from goldenloop.serving.models import Model
 from goldenloop.standards.tabular import Batch, Layout
 
 if TYPE_CHECKING:
@@ -18,7 +19,22 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 4096
 
 
-def score_table(model: Model, table: pyarrow.Table) -> tuple[Answer, ...]:
+class TableModel(Protocol):
+    """A version that scores tables in this process: a graph (`serving.models`), or the saved object (`serving.unconverted`)."""
+
+    signature: Signature
+    layout: Layout
+
+    def predict(self, columns: Mapping[str, NDArray[np.generic]], rows: int) -> tuple[Answer, ...]:
+        """Score columns by name."""
+        ...
+
+    def score(self, batch: Batch) -> tuple[Answer, ...]:
+        """Score rows that are laid out as `layout` has them."""
+        ...
+
+
+def score_table(model: TableModel, table: pyarrow.Table) -> tuple[Answer, ...]:
     """Return one answer a row; columns that the model does not take are left out.
 
     Raises InvalidSpecError for a missing column or one of a wrong type, UnavailableError when the model fails.

@@ -1,9 +1,10 @@
 """An inference worker: one process that answers requests by the routing table and logs them. It never opens the database.
 
     python -m goldenloop.serving.worker --name N --table FILE --payloads DIR --control SOCKET --http-fd FD --metrics DIR
+        [--grpc-fd FD]
 
-The supervisor owns the listening socket and hands its descriptor down, so the death of a worker drops no queued connection. On SIGTERM the
-worker takes no new connections, finishes what is under way (at most 10 s), brings its log to the disk and ends with 0.
+The supervisor owns the listening sockets and hands their descriptors down, so the death of a worker drops no queued connection. On
+SIGTERM the worker takes no new connections, finishes what is under way (at most 10 s), brings its log to the disk and ends with 0.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import uvicorn
 
+    from goldenloop.serving.watching import Watcher
+
 DRAIN_SECONDS = 10
+LEAVING_SECONDS = 0.3  # between the last connection that is taken and the end of those that are idle
+WANTED_SECONDS = 30.0  # for control to load or unload a service
 KEEP_ALIVE_SECONDS = 75  # longer than clients keep idle connections, so that they are the ones who close
 
 
@@ -38,17 +43,25 @@ class Settings:
     control: Path
     http_fd: int
     metrics: Path
+    grpc_fd: int | None = None
+    predictors: Path | None = None
+    model_memory: int | None = None
+    access_log: str | None = None
+    otel: str | None = None
 
 
 async def serve(settings: Settings) -> None:
     """Answer until SIGTERM or SIGINT. Raises UnavailableError where the payload log cannot be written at all."""
     # The metrics library reads its folder when it is imported.
     from goldenloop.core.clock import SystemClock
-    from goldenloop.core.wire import Held
+    from goldenloop.core.errors import UnavailableError
+    from goldenloop.core.wire import Held, Wanted
     from goldenloop.payloads.log import PayloadWriter
-    from goldenloop.serving.dataplane import DataPlane
+    from goldenloop.serving.dataplane import DataPlane, Deployed
+    from goldenloop.serving.endpoints import Endpoints
     from goldenloop.serving.link import ControlLink
     from goldenloop.serving.metrics import FLUSH_SECONDS, Metrics
+    from goldenloop.serving.notices import Notices
     from goldenloop.serving.rest import Application
     from goldenloop.serving.tables import TableFollower
 
@@ -59,10 +72,33 @@ async def serve(settings: Settings) -> None:
         metrics=metrics,
         clock=SystemClock(),
         on_held=lambda namespace, service, event_us: link.send(Held(namespace, service, event_us)),
+        bring=lambda deployed: follower.bring(deployed),
     )
     follower = TableFollower(
-        settings.table, plane, on_taken=lambda generation, failed: link.serving(generation, failed)
+        settings.table,
+        plane,
+        on_taken=lambda generation, failed: link.serving(generation, failed),
+        sockets=settings.predictors,
+        memory_budget=settings.model_memory,
     )
+
+    async def want(deployed: Deployed, loaded: bool) -> None:
+        """Ask control, and return when the table says so."""
+        if not link.is_connected:
+            raise UnavailableError(
+                "control cannot be reached, and it loads and unloads", mend="Send the request again."
+            )
+        link.send(Wanted(deployed.namespace, deployed.name, loaded))
+        end = asyncio.get_running_loop().time() + WANTED_SECONDS
+        while asyncio.get_running_loop().time() < end:
+            now = next(
+                (each for each in plane.services if (each.namespace, each.name) == (deployed.namespace, deployed.name)),
+                None,
+            )
+            if now is not None and now.service.loaded is loaded:
+                return
+            await asyncio.sleep(0.02)
+        raise UnavailableError("control did not do it in time", where=deployed.name, mend="Send the request again.")
 
     def say_again() -> None:
         if plane.generation:
@@ -78,13 +114,38 @@ async def serve(settings: Settings) -> None:
             await asyncio.sleep(FLUSH_SECONDS)
             metrics.flush()
 
-    await follower.look()  # before the first request is taken
-    server = _server(Application(plane, metrics))
+    await follower.look()
+    await follower.all_loaded()  # before the first request is taken
+    notices = Notices(settings.payloads.parent / "notices", settings.name, count=metrics.noticed)
+    endpoints = Endpoints(plane, want=want, notices=notices)
+    application = Application(endpoints)
+    watchers = watchers_of(settings.access_log, settings.otel)
+    if watchers:
+        from goldenloop.serving.watching import WatchedApplication, note
+
+        server = _server(WatchedApplication(application, watchers))
+        plane.note = note
+    else:
+        server = _server(application)
     loop = asyncio.get_running_loop()
 
+    grpc_server = None
+    draining: list[asyncio.Task[None]] = []
+    if settings.grpc_fd is not None:
+        from goldenloop.serving.grpc.server import GrpcServer
+
+        grpc_server = GrpcServer(endpoints, watchers=watchers)
+        await grpc_server.start(socket.socket(fileno=settings.grpc_fd))
+
     def stop() -> None:
+        """Take no more connections, and serve those that are there once more: their first request may be on its way."""
         plane.stop()
-        server.should_exit = True
+        application.leave()
+        for listening in server.servers:
+            listening.close()
+        loop.call_later(LEAVING_SECONDS, setattr, server, "should_exit", True)
+        if grpc_server is not None and not draining:
+            draining.append(asyncio.create_task(grpc_server.drain(DRAIN_SECONDS)))
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
@@ -93,12 +154,30 @@ async def serve(settings: Settings) -> None:
     gc.freeze()  # what is loaded now stays: the collector need not look at it again
     try:
         await server.serve(sockets=[socket.socket(fileno=settings.http_fd)])
+        await asyncio.gather(*draining)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for watcher in watchers:
+            watcher.close()
+        await asyncio.to_thread(notices.close)
         metrics.flush()
         writer.close()
+
+
+def watchers_of(access_log: str | None, otel: str | None) -> list[Watcher]:
+    """Who watches requests. Raises UnavailableError where the packages for traces are not there."""
+    watchers: list[Watcher] = []
+    if access_log is not None:
+        from goldenloop.serving.access_log import AccessLog
+
+        watchers.append(AccessLog(access_log))
+    if otel is not None:
+        from goldenloop.serving.telemetry import Telemetry
+
+        watchers.append(Telemetry(otel))
+    return watchers
 
 
 def _server(application: object) -> uvicorn.Server:
@@ -137,7 +216,16 @@ def _settings(arguments: list[str]) -> Settings:
     parser.add_argument("--payloads", required=True, type=Path, help="the folder of the payload log")
     parser.add_argument("--control", required=True, type=Path, help="control's Unix socket")
     parser.add_argument("--http-fd", required=True, type=int, help="the descriptor of the listening socket")
+    parser.add_argument(
+        "--grpc-fd", type=int, help="the descriptor of the listening socket for gRPC; none is served without it"
+    )
     parser.add_argument("--metrics", required=True, type=Path, help="the folder where workers keep their counts")
+    parser.add_argument("--predictors", type=Path, help="the folder of the sockets of predictor processes")
+    parser.add_argument(
+        "--model-memory", type=int, help="bytes of model files that are loaded at the same time; no bound if not given"
+    )
+    parser.add_argument("--access-log", help="a file to which each request adds a line of JSON; - for standard output")
+    parser.add_argument("--otel", help="where traces go to: the address of an OTLP receiver over HTTP")
     given = parser.parse_args(arguments)
     return Settings(
         name=given.name,
@@ -146,6 +234,11 @@ def _settings(arguments: list[str]) -> Settings:
         control=given.control,
         http_fd=given.http_fd,
         metrics=given.metrics,
+        grpc_fd=given.grpc_fd,
+        predictors=given.predictors,
+        model_memory=given.model_memory,
+        access_log=given.access_log,
+        otel=given.otel,
     )
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from goldenloop.core.errors import InvalidSpecError, NotFoundError
 from goldenloop.core.json import Json, JsonObject
-from goldenloop.standards import inference_service, loop, openslo
+from goldenloop.standards import loop, openslo
 from goldenloop.standards.documents import near_miss
+from goldenloop.standards.inference_service import graph, records, trained_model
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 MAXIMUM_NAME = 63
@@ -34,7 +35,9 @@ KINDS: tuple[Kind, ...] = (
     Kind(loop.GROUP, loop.VERSION, "Monitor", "monitors"),
     Kind(loop.GROUP, loop.VERSION, "Trigger", "triggers"),
     Kind(loop.GROUP, loop.VERSION, "Rollout", "rollouts"),
-    Kind(inference_service.GROUP, inference_service.VERSION, "InferenceService", "inferenceservices", ("isvc",)),
+    Kind(records.GROUP, records.VERSION, "InferenceService", "inferenceservices", ("isvc",)),
+    Kind(records.GROUP, graph.VERSION, "InferenceGraph", "inferencegraphs", ("ig",)),
+    Kind(records.GROUP, trained_model.VERSION, "TrainedModel", "trainedmodels", ("tm",)),
     Kind(openslo.GROUP, openslo.VERSION, "SLO", "slos"),
 )
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from goldenloop.control.work.records import Assessed, Assessment
 from goldenloop.control.work.rolling import rolling_losses
+from goldenloop.core.errors import RefusedError
 from goldenloop.core.ids import digest_file
 from goldenloop.core.json import JsonObject
 from goldenloop.core.signatures import Signature, Task
@@ -34,14 +35,15 @@ from goldenloop.monitors.reference import (
 )
 from goldenloop.monitors.windows import WindowSize
 from goldenloop.payloads.records import Answer
-from goldenloop.serving.conversion import convert
-from goldenloop.serving.models import Model, load
-from goldenloop.serving.scoring import score_table
+from goldenloop.serving.conversion import Conversion, convert
+from goldenloop.serving.conversion.estimators import load_estimator
+from goldenloop.serving.explanations import keep_explainer
+from goldenloop.serving.models import GRAPH_FILE
+from goldenloop.serving.scoring import TableModel, score_table
+from goldenloop.serving.unconverted import OBJECT_FILE, keep_object, load_version
 from goldenloop.stats.losses import loss_scale
 
-BACKGROUND_ROWS = 100  # training rows that explanations compare with
 _TIMED_ROWS = 200
-_SEED = 11
 
 
 def assess(request: Assessment, folder: Path) -> Assessed:
@@ -51,9 +53,10 @@ def assess(request: Assessment, folder: Path) -> Assessed:
     served = folder / "served"
     inputs = {column.name: column.kind for column in schema.inputs}
     not_inputs = frozenset(name for name in data.column_names if name not in inputs)
-    conversion = convert(Path(request.model), data, label=schema.label, ignore=not_inputs, out=served)
-    model = load(served)
-    champion = None if request.champion is None else load(Path(request.champion))
+    conversion = _bring(Path(request.model), data, label=schema.label, ignore=not_inputs, out=served)
+    file = served / (GRAPH_FILE if conversion.runtime == "onnx" else OBJECT_FILE)
+    model = load_version(served)
+    champion = None if request.champion is None else load_version(Path(request.champion))
     inherited = None if request.champion is None else _reference(Path(request.champion))
     scale = inherited.loss_scale if inherited is not None else _scale(schema.task, data, schema.label)
     labels = np.array(evaluation.column(schema.label).to_pylist(), dtype=object)
@@ -74,20 +77,20 @@ def assess(request: Assessment, folder: Path) -> Assessed:
     evaluated_loss = float(np.nanmean(losses_of(schema.task, answers, labels.tolist(), scale)))
     reference = _make_reference(request, model, data, evaluation, scale, evaluated_loss, inherited)
     (served / "reference.json").write_bytes(msgspec.json.encode(reference))
-    _keep_background(data, model.signature, served)
+    _keep_explainer(Path(request.model), data, model.signature, served)
     metrics: JsonObject = {
         **{name: value for name, value in verdict.challenger_metrics.items() if value is not None},
         "evaluated_loss": evaluated_loss,
         "expected_loss": reference.expected_loss,
         "row_microseconds": _row_microseconds(model, evaluation),
-        "size_bytes": (served / "model.onnx").stat().st_size,
+        "size_bytes": file.stat().st_size,
     }
     return Assessed(
         verdict=verdict.verdict,
         reason=verdict.reason,
         evidence=_shown(verdict),
         folder=str(served),
-        digest=digest_file(served / "model.onnx"),
+        digest=digest_file(file),
         signature=model.signature,
         conversion=msgspec.to_builtins(conversion),
         metrics=metrics,
@@ -95,9 +98,22 @@ def assess(request: Assessment, folder: Path) -> Assessed:
     )
 
 
+def _bring(path: Path, data: pa.Table, *, label: str, ignore: frozenset[str], out: Path) -> Conversion:
+    """The served form: converted, or where that changes answers or cannot be done, the model itself. Raises RefusedError for neither."""
+    try:
+        return convert(path, data, label=label, ignore=ignore, out=out)
+    except RefusedError as refusal:
+        if path.suffix == ".onnx":
+            raise
+        try:
+            return keep_object(path, data, label=label, ignore=ignore, why=refusal.what, out=out)
+        except RefusedError as error:
+            raise refusal from error
+
+
 def _make_reference(
     request: Assessment,
-    model: Model,
+    model: TableModel,
     data: pa.Table,
     evaluation: pa.Table,
     scale: float,
@@ -177,14 +193,13 @@ def _reference(folder: Path) -> Reference:
     return msgspec.json.decode((folder / "reference.json").read_bytes(), type=Reference)
 
 
-def _keep_background(data: pa.Table, signature: Signature, served: Path) -> None:
-    """A few training rows, beside the model, for explanations."""
-    chosen = np.random.default_rng(_SEED).permutation(data.num_rows)[:BACKGROUND_ROWS]
-    rows = data.select(list(signature.names)).take(pa.array(np.sort(chosen)))
-    pq.write_table(rows, served / "background.parquet", compression="zstd")
+def _keep_explainer(path: Path, data: pa.Table, signature: Signature, served: Path) -> None:
+    """A few training rows, beside the model, and what else explanations need."""
+    estimator = None if path.suffix == ".onnx" else load_estimator(path)
+    keep_explainer(served, signature, data, background="training rows", estimator=estimator)
 
 
-def _row_microseconds(model: Model, table: pa.Table) -> float:
+def _row_microseconds(model: TableModel, table: pa.Table) -> float:
     """What one row costs, scored by itself: the median of up to 200, in microseconds."""
     durations = []
     for row in range(min(_TIMED_ROWS, table.num_rows)):

@@ -40,11 +40,26 @@ def _baselines(_folder: Path, request: bytes) -> msgspec.Struct:
     return compare(msgspec.json.decode(request, type=Comparison))
 
 
+def _examine(folder: Path, request: bytes) -> msgspec.Struct:
+    from goldenloop.control.work.examine import examine
+    from goldenloop.control.work.records import Examination
+
+    return examine(msgspec.json.decode(request, type=Examination), folder)
+
+
+def _bring(_folder: Path, request: bytes) -> msgspec.Struct:
+    from goldenloop.control.work.examine import Bringing, bring
+
+    return bring(msgspec.json.decode(request, type=Bringing))
+
+
 KINDS: dict[str, Callable[[Path, bytes], msgspec.Struct]] = {
     "prepare": _prepare,
     "assess": _assess,
     "explain": _explain,
     "baselines": _baselines,
+    "examine": _examine,
+    "bring": _bring,
 }
 
 

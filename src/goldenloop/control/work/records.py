@@ -9,11 +9,11 @@ import msgspec
 from goldenloop.control.memory import Choice
 from goldenloop.core.json import JsonObject
 from goldenloop.core.phases import Verdict
+from goldenloop.core.served import Form, Runtime
 from goldenloop.core.signatures import Signature, Task
 from goldenloop.features.schema import Schema
 from goldenloop.monitors.windows import WindowSize
 from goldenloop.payloads.records import Value
-from goldenloop.stats.attributions import Attribution
 
 
 class Preparation(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,27 +87,60 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     answer: str | float
 
 
-class Explained(msgspec.Struct, frozen=True, kw_only=True):
-    """Contributions, largest first, to the score of the answer that was given: its probability, or the value.
-
-    They add up to `score` less `usual`, the mean over the background rows.
-    """
-
-    attributions: tuple[Attribution, ...]
-    score: float
-    usual: float
-    of: str
-
-
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole stream (Parquet), where it goes live, and how the loop cuts time. `estimator` is a file of the loop's own first run."""
+    """The whole stream (Parquet), and how the loop cuts it: windows begin at `starts_us`, whose last entry is the end of the last one.
+
+    `estimator` is a file of the loop's own first run. `every` says at which windows the periodic policy retrains. `known_us` says for each
+    row when its label became known, where that is not `delay_us` after it.
+    """
 
     stream: str
     estimator: str
     first_version: str  # the folder of its served form
     schema: Schema
     metric: str
-    live_from_us: int
-    window_us: int
+    starts_us: tuple[int, ...]
+    every: int = 1
+    known_us: tuple[int, ...] | None = None
     span_us: int | None
     delay_us: int
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """Where files come from, and into which folder of the model they go; an empty one is the model's own."""
+
+    uri: str
+    folder: str = ""
+
+
+class Examination(msgspec.Struct, frozen=True, kw_only=True):
+    """A model to fetch, to recognise and to bring into a served form.
+
+    `format` is what the user calls it ("sklearn"), None where it is to be found from the files. `volumes` is the folder in which each
+    claim of `pvc://CLAIM/…` is a folder. `trusted` are SHA-256 digests of pickles that an operator accepts. `environment` holds the
+    variables that reach the storage (AWS_*, …) and those that choose the class of a user's Python code (CLASS).
+    """
+
+    sources: tuple[Source, ...]
+    format: str | None = None
+    format_version: str | None = None
+    volumes: str | None = None
+    trusted: tuple[str, ...] = ()
+    environment: dict[str, str] = {}
+
+
+class Examined(msgspec.Struct, frozen=True, kw_only=True):
+    """What was made of it: `folder`, in the job's folder, is the served form (`goldenloop.core.served`), `digest` that of its model.
+
+    `source` says what was fetched: files with their SHA-256 and sizes. `notes` are sentences for the user, such as why a model is not
+    converted and how far the converted one was off.
+    """
+
+    folder: str
+    digest: str
+    form: Form
+    runtime: Runtime
+    format: str
+    size_bytes: int
+    source: JsonObject = {}
+    notes: tuple[str, ...] = ()
