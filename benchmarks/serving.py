@@ -285,9 +285,8 @@ def report(measured: Measured, kserve: str | None, *, rounds: int, rate: float) 
 
 def about(kserve: str | None) -> str:
     """The day, the commit, the versions, and how busy the machine is."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    words = ["git", "describe", "--always", "--dirty= with changes"]
+    commit = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
     versions = [
         f"{name} {importlib.metadata.version(name)}"
         for name in ("goldenloop", "onnxruntime", "uvicorn", "scikit-learn", "lightgbm")

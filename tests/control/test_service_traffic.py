@@ -147,6 +147,13 @@ def test_an_explainer_stands_beside(world: ServiceWorld) -> None:
     assert world.condition("iris", "ExplainerReady")["status"] == "True"
 
 
+def test_a_model_that_is_no_code_is_given_no_features(world: ServiceWorld) -> None:
+    world.apply("iris", model(A), annotations={"goldenloop.dev/features": "/data/rows.parquet#customer"})
+    world.run()
+    assert world.is_ready("iris") == "True"
+    assert world.entry("iris").versions[0].environment == {}
+
+
 # what is said about what is not acted on
 
 

@@ -1,4 +1,4 @@
-"""The examples that are no tables, on a real platform: pictures and texts, by V1, V2 in JSON and V2 in binary; and a table explained."""
+"""The examples that are no tables, on a real platform: pictures and texts, by V1, V2 in JSON and in binary; a table explained; features."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 from tests.support.platform import Platform, running, typed, wait_for
@@ -101,3 +102,36 @@ def test_a_model_applied_by_hand_is_explained_and_traced_alike(platform: Platfor
     assert later == told["attributions"]
     assert told["method"] == "linear"
     assert told["background"] == "made-up rows"
+
+
+ENRICHING = """
+class Enriching:
+    def predict(self, payload):
+        return {"predictions": self.features.get("customer", payload["instances"])["income"]}
+"""
+
+
+def test_code_looks_features_up(platform: Platform, tmp_path: Path) -> None:
+    pd.DataFrame({"customer": ["ann", "bob"], "income": [30.0, 50.0]}).to_parquet(tmp_path / "rows.parquet")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "model.py").write_text(ENRICHING)
+    service = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {
+            "name": "enriching",
+            "annotations": {"goldenloop.dev/features": f"{tmp_path / 'rows.parquet'}#customer"},
+        },
+        "spec": {"predictor": {"model": {"modelFormat": {"name": "python"}, "storageUri": "code"}}},
+    }
+    (tmp_path / "enriching.yaml").write_text(json.dumps(service))  # JSON is YAML
+    done = typed("apply", "-f", str(tmp_path / "enriching.yaml"), home=platform.home)
+    assert done.returncode == 0, done.stderr
+    wait_for(lambda: is_ready(platform, "enriching"), "enriching", seconds=120)
+    told = asked(platform, "/v1/models/enriching:predict", {"instances": ["bob", "eve"]})
+    assert told == {"predictions": [50.0, None]}
+    service["metadata"]["annotations"] = {"goldenloop.dev/features": "rows.parquet"}  # type: ignore[index]
+    (tmp_path / "enriching.yaml").write_text(json.dumps(service))
+    refused = typed("apply", "-f", str(tmp_path / "enriching.yaml"), home=platform.home)
+    assert refused.returncode != 0
+    assert "by which column" in refused.stderr + refused.stdout

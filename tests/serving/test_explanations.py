@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from goldenloop.core.routing import Served, Service
 from goldenloop.serving.conversion import convert
 from goldenloop.serving.conversion.boosters import load_lightgbm, load_xgboost
 from goldenloop.serving.explanations import EXPLAIN_FILE, Explained, keep_explainer
+from goldenloop.serving.explanations.aside import explain_aside
 from goldenloop.serving.explanations.records import Linear, Trees, read_explainer
 from goldenloop.serving.formats import make_form, recognise
 from goldenloop.serving.unconverted import load_version
@@ -179,6 +181,25 @@ def test_what_is_broken_is_said(tmp_path: Path) -> None:
     (folder / "background.parquet").unlink()
     with pytest.raises(UnavailableError, match="no background"):
         explained_by(folder, ROW, "1")
+
+
+def test_the_process_that_explains_trees_is_started_again_when_it_ends(tmp_path: Path) -> None:
+    folder = made_by_hand(tmp_path, "lightgbm")
+    form, signature = read_explainer(folder).form, load_version(folder).signature
+    assert isinstance(form, Trees)
+
+    async def ask() -> tuple[list[Explained], list[Explained]]:
+        first = await explain_aside(folder, signature, form, [(ROW, "1"), ({**ROW, "hour": None}, "0")])
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.0):
+                await explain_aside(folder, signature, form, [(ROW, "1")])
+        with pytest.raises(UnavailableError, match=r"cannot be read|not a model|No such"):
+            await explain_aside(folder, signature, Trees(library="lightgbm", file="../nothing"), [(ROW, "1")])
+        return first, await explain_aside(folder, signature, form, [(ROW, "1")])
+
+    first, again = asyncio.run(ask())
+    assert parts(first[0]) == parts(again[0]) == parts(explained_by(folder, ROW, "1"))
+    assert parts(first[1]) == parts(explained_by(folder, {**ROW, "hour": None}, "0"))
 
 
 def made_by_hand(tmp_path: Path, kind: str, label: str = "up") -> Path:

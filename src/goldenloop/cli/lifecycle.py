@@ -21,6 +21,7 @@ from goldenloop.control.supervisor import Child, Supervisor, bind, python_module
 from goldenloop.core.errors import GoldenloopError, InvalidSpecError, NotFoundError, RefusedError, UnavailableError
 from goldenloop.serving.predictors.isolation import Isolation
 from goldenloop.serving.predictors.isolation import check as check_isolation
+from goldenloop.serving.telemetry import check as check_telemetry
 from goldenloop.web import static_folder
 
 READY_SECONDS = 60.0
@@ -74,6 +75,8 @@ def supervise(home: Home, options: Options) -> None:
             mend="Listen on 127.0.0.1 and put a proxy that asks who is calling in front.",
         )
     check_isolation(options.isolation)
+    if options.otel is not None:
+        check_telemetry()
     lock = home.lock()
     kept = _settings(home, options)
     sockets = {

@@ -320,6 +320,8 @@ class Endpoints:
     async def explain(self, name: str, request: V1Request, headers: Headers, *, namespace: str | None = None) -> object:
         """Explain what a model answers, by its explainer. Raises NotFoundError, InvalidSpecError, UnavailableError."""
         deployed = await self.plane.resident(self.plane.find(name, namespace))
+        if deployed.service.transformer is not None:
+            request = await self._preprocessed_v1(deployed, request, headers)
         return await explain_v1(deployed, request, headers)
 
     def _found(self, name: str, namespace: str | None) -> Deployed | None:

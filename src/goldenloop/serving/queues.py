@@ -143,9 +143,9 @@ class ServiceQueue:
                 self._drop(first)
                 continue
             models = first.deployed.models
-            batch = self._next_batch(first)
-            rows = sum(job.rows for job in batch)
-            if all(models[version].is_inline(rows) for version in first.works):
+            batch = [first] if len(self._pending) == 1 else self._next_batch(first)
+            rows = sum([job.rows for job in batch])
+            if all([models[version].is_inline(rows) for version in first.works]):
                 self._take(batch)
                 self._score(batch)
             elif self._running < self._lanes(first.deployed):
@@ -196,23 +196,25 @@ class ServiceQueue:
     def _score(self, batch: list[Job]) -> None:
         """Score on the event loop."""
         begun = perf_counter()
-        counts = [job.rows for job in batch]
         first = batch[0]
+        if len(batch) == 1:
+            for version, work in first.works.items():
+                try:
+                    first.answers[version] = first.deployed.models[version].score(work)
+                except GoldenloopError as error:
+                    first.failures[version] = error
+            self._finish(batch, begun)
+            return
+        counts = [job.rows for job in batch]
         shared: dict[int, Work] = {}  # versions that take the same columns are given the same rows
         for version, work in first.works.items():
             scorer = first.deployed.models[version]
-            if len(batch) > 1:
-                whole = shared.get(id(work))
-                if whole is None:
-                    whole = shared[id(work)] = joined([job.works[version] for job in batch])
-            else:
-                whole = work
+            whole = shared.get(id(work))
+            if whole is None:
+                whole = shared[id(work)] = joined([job.works[version] for job in batch])
             try:
                 results = parts(scorer.score(whole), counts)
-            except GoldenloopError as error:
-                if len(batch) == 1:
-                    first.failures[version] = error
-                    continue
+            except GoldenloopError:
                 for job in batch:
                     try:
                         job.answers[version] = scorer.score(job.works[version])

@@ -224,8 +224,10 @@ class Application:
         endpoints = self._endpoints
         if path in ("/v2", "/v2/"):
             await _respond(send, 200, _encode(endpoints.server()))
-        elif path in ("/v2/health/live", "/"):
+        elif path == "/v2/health/live":
             await _respond(send, 200, b'{"live":true}')
+        elif path == "/":
+            await _respond(send, 200, b'{"status":"alive"}')  # what V1 clients ask
         elif path == "/v2/health/ready":
             is_ready = self._plane.is_ready
             await _respond(send, 200 if is_ready else 503, _encode({"ready": is_ready}))

@@ -7,6 +7,7 @@ receiver that is away costs spans, and nothing else.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from goldenloop import __version__
@@ -22,23 +23,33 @@ _SEND_SECONDS = 5.0
 _SERVER_ERROR = 500
 
 
+def check() -> None:
+    """Raise UnavailableError where the packages for traces are not installed."""
+    for name in ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http"):
+        try:
+            found = find_spec(name)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            raise UnavailableError(
+                f"traces need the package {name}, which is not installed",
+                where="--otel",
+                mend="pip install 'goldenloop[otel]'.",
+            )
+
+
 class Telemetry:
     """Sends spans to `endpoint` ("http://127.0.0.1:4318"). Raises UnavailableError where the packages are not installed."""
 
     def __init__(self, endpoint: str, *, exporter: SpanExporter | None = None) -> None:
-        try:
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-            from opentelemetry.sdk.resources import Resource
-            from opentelemetry.sdk.trace import TracerProvider
-            from opentelemetry.sdk.trace.export import BatchSpanProcessor
-            from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
-            from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-        except ImportError as error:
-            raise UnavailableError(
-                f"traces need a package that is not installed: {error.name}",
-                where="--otel",
-                mend="pip install 'goldenloop[otel]'.",
-            ) from error
+        check()
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
         base = endpoint.rstrip("/")
         address = base if base.endswith(_PATH) else base + _PATH
         resource = Resource.create({"service.name": SERVICE_NAME, "service.version": __version__})

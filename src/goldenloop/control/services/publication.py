@@ -8,6 +8,7 @@ from goldenloop.control.services.records import (
     STABLE,
     TRANSFORMER,
     Revision,
+    ServedArtifact,
     ServiceMemory,
     version_name,
 )
@@ -20,7 +21,7 @@ from goldenloop.features.lookup import FEATURES_VARIABLE
 from goldenloop.standards.inference_service.graph import nodes_of
 from goldenloop.store.artifacts import Artifacts
 
-CODE = "python"  # the format of a user's own class
+_CODE = "python"  # the format of a user's own class
 
 
 def entry_of(view: ServedResource, memory: ServiceMemory, artifacts: Artifacts) -> Service | None:
@@ -104,20 +105,21 @@ def _beside(track: str, revision: Revision | None, view: ServedResource, artifac
 def _served(name: str, revision: Revision, view: ServedResource, artifacts: Artifacts) -> Served:
     assert revision.made is not None
     made = revision.made
-    features = features_of(view.metadata)
-    if features is not None and made.format == CODE:
-        # The same code with other features is another process.
-        return Served(
-            version=name,
-            path=str(artifacts.local(made.address)),
-            digest=digest_text(made.digest, FEATURES_VARIABLE, features),
-            runtime=made.runtime,
-            environment={**made.environment, FEATURES_VARIABLE: features},
-        )
+    features = _features_for(made, view)
     return Served(
         version=name,
         path=str(artifacts.local(made.address)),
-        digest=made.digest,
+        digest=served_digest(made, view),
         runtime=made.runtime,
-        environment=made.environment,
+        environment=made.environment if features is None else {**made.environment, FEATURES_VARIABLE: features},
     )
+
+
+def served_digest(made: ServedArtifact, view: ServedResource) -> str:
+    """What the table calls a model by: its digest, and of code that looks features up also where, since that is another process."""
+    features = _features_for(made, view)
+    return made.digest if features is None else digest_text(made.digest, FEATURES_VARIABLE, features)
+
+
+def _features_for(made: ServedArtifact, view: ServedResource) -> str | None:
+    return features_of(view.metadata) if made.format == _CODE else None

@@ -15,7 +15,7 @@ import msgspec
 
 from goldenloop.control.services.examining import Examiner, Places
 from goldenloop.control.services.processes import Predictors
-from goldenloop.control.services.publication import entry_of, graph_entry_of
+from goldenloop.control.services.publication import entry_of, graph_entry_of, served_digest
 from goldenloop.control.services.records import Repository, ServiceMemory, version_name
 from goldenloop.control.services.revisions import candidates, failed, follow, retried, roll_out, settle
 from goldenloop.control.services.status import (
@@ -182,12 +182,12 @@ class ServiceReconciler:
         present = {served.version: served.digest for served in entry.every_version}
         for track, revision in loading.items():
             version = version_name(track, revision.number)
-            if revision.made is None or present.get(version) != revision.made.digest:
+            if revision.made is None or present.get(version) != served_digest(revision.made, view):
                 continue
             if why := scene.failures.get(f"{view.namespace}/{view.name}/{version}"):
                 now_us = self._world.clock.now_us()
                 seen = failed(revision, "ModelLoadFailed", why, now_us=now_us, is_final=False)
-            elif revision.made.runtime == "onnx" or self._predictors.is_loaded(revision.made.digest):
+            elif revision.made.runtime == "onnx" or self._predictors.is_loaded(served_digest(revision.made, view)):
                 seen = msgspec.structs.replace(revision, is_loaded=True)
             else:
                 continue  # its process is starting
