@@ -145,7 +145,7 @@ class ServiceQueue:
             models = first.deployed.models
             batch = [first] if len(self._pending) == 1 else self._next_batch(first)
             rows = sum([job.rows for job in batch])
-            if all([models[version].is_inline(rows) for version in first.works]):
+            if all(models[version].is_inline(rows) for version in first.works):
                 self._take(batch)
                 self._score(batch)
             elif self._running < self._lanes(first.deployed):
