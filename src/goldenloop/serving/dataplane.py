@@ -60,8 +60,7 @@ class Question(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True, eq=False):
     """What goes out."""
 
     identity: str

@@ -9,9 +9,9 @@ code      CodeWork: a document and its headers    whatever the user's class give
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import msgspec
 import numpy as np
 
 from goldenloop.payloads.records import Answer
@@ -22,16 +22,14 @@ Arrays: TypeAlias = Mapping[str, Array]
 Result: TypeAlias = "tuple[Answer, ...] | Arrays | Document"
 
 
-@dataclass(frozen=True, slots=True)
-class TensorWork:
+class TensorWork(msgspec.Struct, frozen=True, eq=False):
     """Tensors by name. `rows` is the size of the first dimension, or 1 where the model does not count rows."""
 
     rows: int
     arrays: Arrays
 
 
-@dataclass(frozen=True, slots=True)
-class CodeWork:
+class CodeWork(msgspec.Struct, frozen=True, eq=False):
     """What a class of the user's own is given: a V1 or V2 document with arrays in it, and the headers of the request."""
 
     rows: int
@@ -40,8 +38,7 @@ class CodeWork:
     headers: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(msgspec.Struct, frozen=True, eq=False):
     """What a class of the user's own gave."""
 
     content: object
