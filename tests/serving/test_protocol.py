@@ -70,6 +70,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "up": make_version(folder / "up"),
         "flipped": make_version(folder / "flipped", flipped=True),
         "image": make_image_model(folder / "image"),
+        "pair": make_version(folder / "pair", columns=["left", "right"]),
     }
 
 
@@ -268,6 +269,7 @@ def test_a_service_that_is_loaded_by_its_first_request(room: Bench, versions: di
 
 def test_graphs(room: Bench, versions: dict[str, Path]) -> None:
     up, flipped = service("up", versions["up"]), service("flipped", versions["flipped"])
+    halves, pair = service("halves", versions["image"]), service("pair", versions["pair"])
     nodes = {
         "sequence": Node(
             router_type="Sequence",
@@ -292,13 +294,20 @@ def test_graphs(room: Bench, versions: dict[str, Path]) -> None:
         "hard": Node(router_type="Sequence", steps=(Step(service="gone", dependency="Hard"), Step(service="up"))),
         "soft": Node(router_type="Sequence", steps=(Step(service="gone"), Step(service="up"))),
         "nested": Node(router_type="Sequence", steps=(Step(node="ensemble"),)),
+        "chained": Node(
+            router_type="Sequence",
+            steps=(
+                Step(service="halves"),
+                Step(service="pair", data="$response", predictions_to_instances=True),
+            ),
+        ),
         "loop": Node(router_type="Sequence", steps=(Step(node="root"),)),
     }
     graphs = tuple(
         Graph(namespace="default", name=name, nodes={**nodes, "root": node}, hosts=(f"{name}.default.example.com",))
         for name, node in nodes.items()
     )
-    start(room, up, flipped, graphs=graphs)
+    start(room, up, flipped, halves, pair, graphs=graphs)
 
     def ask(name: str, document: object) -> Reply:
         return room.call("POST", "/", document, {"host": f"{name}.default.example.com"})
@@ -313,6 +322,7 @@ def test_graphs(room: Bench, versions: dict[str, Path]) -> None:
     assert predictions(ask("splitter", UP)) == ["UP"]
     assert ask("hard", UP).status == 404
     assert predictions(ask("soft", UP)) == ["UP"]
+    assert predictions(ask("chained", {"instances": np.ones((1, 4, 4)).tolist()})) == ["UP"]
     assert ask("loop", UP).status == 500
     assert ask("sequence", b"{").status == 400
 

@@ -11,21 +11,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal
 
 import msgspec
-import numpy as np
 
 from goldenloop import __version__
 from goldenloop.core.errors import GoldenloopError, InvalidSpecError, NotFoundError, UnavailableError
 from goldenloop.core.ids import uuid7
 from goldenloop.core.routing import Graph
 from goldenloop.core.served import TensorSpec
-from goldenloop.serving.classification import classified
 from goldenloop.serving.dataplane import Answered, DataPlane, Deployed
 from goldenloop.serving.explanations.answering import EXPLAINER_SUFFIX, explain_v1, explain_v2, explainer_metadata
-from goldenloop.serving.graphs import arrays_of, work_of
 from goldenloop.serving.notices import Notices
-from goldenloop.serving.scorers import RemoteScorer, Scorer
+from goldenloop.serving.questions import Headers, V1Question, V2Question
+from goldenloop.serving.replies import Predicted, listed, outputs_of_answer, picked, predicted_of, tensors_of
 from goldenloop.serving.statuses import status_of
-from goldenloop.serving.work import CodeWork, Document, Work
+from goldenloop.serving.transforming import Transformer
 from goldenloop.standards.cloudevents import REQUEST_TYPE, RESPONSE_TYPE, inference_notice
 from goldenloop.standards.open_inference.records import InferRequest, InferResponse, ModelMetadata
 from goldenloop.standards.open_inference.rest import (
@@ -33,17 +31,11 @@ from goldenloop.standards.open_inference.rest import (
     event_time_of,
     json_of_request,
     json_of_response,
-    tensors_of_v1,
 )
 from goldenloop.standards.open_inference.table import (
-    check_outputs,
-    labels_of,
     metadata_of,
-    outputs_of,
-    rows_of_v1,
-    rows_of_v2,
 )
-from goldenloop.standards.open_inference.tensors import Tensor, untyped
+from goldenloop.standards.open_inference.tensors import Tensor
 
 EXTENSIONS = (
     "binary_tensor_data", "classification", "model_configuration", "model_repository", "model_repository(unload_dependents)",
@@ -51,7 +43,6 @@ EXTENSIONS = (
 )  # fmt: skip
 
 LARGEST_REFUSED = 64 * 1024  # bytes of a request that could not be read which its notice carries
-Headers = Mapping[str, str]  # names in lower case
 
 
 class ServerMetadata(msgspec.Struct, frozen=True):
@@ -69,68 +60,6 @@ class IndexEntry(msgspec.Struct, frozen=True):
     version: str
     state: Literal["READY", "UNAVAILABLE"]
     reason: str = ""
-
-
-class Predicted(msgspec.Struct, frozen=True, eq=False):
-    """The answer to a V1 request."""
-
-    predictions: object
-    answered: Answered
-    document: Mapping[str, object] | None = None  # where the model gave a whole document
-
-
-class _V2Question:
-    __slots__ = ("_headers", "_request", "alias")
-
-    def __init__(self, request: InferRequest, headers: Headers) -> None:
-        self._request = request
-        self._headers = headers
-        self.alias = request.id or None
-
-    def work(self, scorer: Scorer, also: frozenset[str]) -> Work:
-        if scorer.layout is not None:
-            if self._request.outputs:
-                check_outputs(self._request, scorer.layout.signature)
-            return rows_of_v2(self._request, scorer.layout, also=also)
-        arrays = arrays_of(self._request)
-        if scorer.form.form == "tensors" or scorer.form.batching:
-            return work_of(scorer.form, arrays, batching=scorer.form.batching)
-        inputs = [
-            {"name": tensor.name, "shape": list(tensor.shape), "datatype": tensor.datatype, "data": arrays[tensor.name]}
-            for tensor in self._request.inputs
-        ]
-        document = {"id": self._request.id, "parameters": dict(self._request.parameters), "inputs": inputs}
-        return CodeWork(1, "v2", document, self._headers)
-
-
-class _V1Question:
-    __slots__ = ("_headers", "_request", "alias")
-
-    def __init__(self, request: V1Request, headers: Headers) -> None:
-        self._request = request
-        self._headers = headers
-        self.alias = request.id or None
-
-    def work(self, scorer: Scorer, also: frozenset[str]) -> Work:
-        if scorer.layout is not None:
-            return rows_of_v1(self._request, scorer.layout, also=also)
-        if scorer.form.form == "tensors":
-            wanted = {spec.name: spec.datatype for spec in scorer.form.inputs}
-            if not wanted:
-                raise InvalidSpecError(
-                    "the model does not say what it takes", where="body", mend="Ask it by /v2/models/NAME/infer."
-                )
-            tensors = tensors_of_v1(self._request, wanted)
-            return work_of(
-                scorer.form, {tensor.name: tensor.array() for tensor in tensors}, batching=scorer.form.batching
-            )
-        content = untyped(self._request.content, self._request.where)
-        document = {self._request.where: content}
-        if self._request.parameters:
-            document["parameters"] = self._request.parameters
-        if scorer.form.batching:
-            return work_of(scorer.form, {self._request.where: np.asarray(content)}, batching=True)
-        return CodeWork(len(content) if isinstance(content, list) else 1, "v1", document, self._headers)
 
 
 class Endpoints:
@@ -154,17 +83,20 @@ class Endpoints:
             deployed = self._found(request.model, namespace)
             if deployed is None:
                 return await self._explained(request, headers, namespace)
+            transformer = None
+            inner = request
             if deployed.service.transformer is not None:
-                answered, outputs = await self._transformed(deployed, request, headers)
-            else:
-                answered = await self._ask(
-                    deployed, _V2Question(request, headers), request.parameters, request.version, headers
-                )
-                outputs = _outputs(answered, request)
+                transformer = await Transformer.of(self.plane, deployed, headers)
+                inner = await transformer.before_v2(request)
+            question = V2Question(inner, headers)
+            answered = await self._ask(deployed, question, request.parameters, request.version, headers)
+            outputs = outputs_of_answer(answered, inner)
+            if transformer is not None:
+                outputs = await transformer.after_v2(request, outputs)
         except GoldenloopError as error:
             self._count(deployed, error)
             if deployed is not None and deployed.service.logger is not None:
-                self._tell(deployed, json_of_request(request), headers, error=error)
+                self._tell(deployed, _readable(request), headers, error=error)
             raise
         self._count_answer(deployed, answered)
         response = InferResponse(
@@ -187,12 +119,14 @@ class Endpoints:
         deployed: Deployed | None = None
         try:
             deployed = self.plane.find(name, namespace)
+            transformer = None
             if deployed.service.transformer is not None:
-                request = await self._preprocessed_v1(deployed, request, headers)
-            answered = await self._ask(deployed, _V1Question(request, headers), request.parameters, None, headers)
-            predicted = _predicted(answered)
-            if deployed.service.transformer is not None:
-                predicted = await self._postprocessed_v1(deployed, predicted, headers)
+                transformer = await Transformer.of(self.plane, deployed, headers)
+                request = await transformer.before_v1(request)
+            answered = await self._ask(deployed, V1Question(request, headers), request.parameters, None, headers)
+            predicted = predicted_of(answered)
+            if transformer is not None:
+                predicted = await transformer.after_v1(predicted)
         except GoldenloopError as error:
             self._count(deployed, error)
             if deployed is not None and deployed.service.logger is not None:
@@ -200,7 +134,7 @@ class Endpoints:
             raise
         self._count_answer(deployed, answered)
         if deployed.service.logger is not None:
-            told = msgspec.json.encode(predicted.document or {"predictions": predicted.predictions}, enc_hook=_listed)
+            told = msgspec.json.encode(predicted.document or {"predictions": predicted.predictions}, enc_hook=listed)
             body = b'{"%s":%s}' % (given.where.encode(), bytes(given.content))
             self._tell(deployed, body, headers, answer=told, answered=answered)
         return predicted
@@ -319,7 +253,7 @@ class Endpoints:
         """Explain what a model answers, by its explainer. Raises NotFoundError, InvalidSpecError, UnavailableError."""
         deployed = await self.plane.resident(self.plane.find(name, namespace))
         if deployed.service.transformer is not None:
-            request = await self._preprocessed_v1(deployed, request, headers)
+            request = await (await Transformer.of(self.plane, deployed, headers)).before_v1(request)
         return await explain_v1(deployed, request, headers)
 
     def _found(self, name: str, namespace: str | None) -> Deployed | None:
@@ -338,13 +272,15 @@ class Endpoints:
         version, made = await explain_v2(await self.plane.resident(found), request, headers)
         identity = uuid7()
         outputs = (
-            made if isinstance(made, list) and isinstance(next(iter(made), None), Tensor) else _tensors(made, "outputs")
+            made
+            if isinstance(made, list) and isinstance(next(iter(made), None), Tensor)
+            else tensors_of(made, "outputs")
         )
         return InferResponse(
             model_name=request.model,
             model_version=version,
             id=request.id or identity,
-            outputs=outputs if request.outputs is None else _picked(outputs, [each.name for each in request.outputs]),
+            outputs=outputs if request.outputs is None else picked(outputs, [each.name for each in request.outputs]),
             prediction=identity,
         )
 
@@ -357,7 +293,7 @@ class Endpoints:
     async def _ask(
         self,
         deployed: Deployed,
-        question: _V1Question | _V2Question,
+        question: V1Question | V2Question,
         parameters: Mapping[str, object],
         version: str | None,
         headers: Headers,
@@ -368,68 +304,6 @@ class Endpoints:
         return await self.plane.answer(
             deployed, question, asked=version, route_key=headers.get("x-route-key"), given_event_us=given_us
         )
-
-    async def _transformed(
-        self, deployed: Deployed, request: InferRequest, headers: Headers
-    ) -> tuple[Answered, list[Tensor]]:
-        """Through the transformer, the predictor and the transformer again."""
-        transformer = await self._transformer(deployed)
-        inputs = [
-            {"name": tensor.name, "shape": list(tensor.shape), "datatype": tensor.datatype, "data": tensor.array()}
-            for tensor in request.inputs
-        ]
-        document = {"id": request.id, "parameters": dict(request.parameters), "inputs": inputs}
-        seconds = deployed.service.timeout_seconds
-        made = await transformer.link.call("preprocess", document, dict(headers), timeout_seconds=seconds)
-        inner = InferRequest(
-            model=request.model,
-            version=request.version,
-            id=request.id,
-            parameters=request.parameters,
-            inputs=_tensors(made, "inputs"),
-            outputs=request.outputs,
-        )
-        answered = await self._ask(deployed, _V2Question(inner, headers), request.parameters, request.version, headers)
-        outputs = [
-            {"name": tensor.name, "shape": list(tensor.shape), "datatype": tensor.datatype, "data": tensor.array()}
-            for tensor in _outputs(answered, inner)
-        ]
-        given = {"model_name": deployed.name, "id": request.id, "outputs": outputs}
-        return answered, _tensors(
-            await transformer.link.call("postprocess", given, dict(headers), timeout_seconds=seconds), "outputs"
-        )
-
-    async def _preprocessed_v1(self, deployed: Deployed, request: V1Request, headers: Headers) -> V1Request:
-        transformer = await self._transformer(deployed)
-        document: dict[str, object] = {request.where: untyped(request.content, request.where)}
-        if request.parameters:
-            document["parameters"] = request.parameters
-        made = await transformer.link.call(
-            "preprocess", document, dict(headers), timeout_seconds=deployed.service.timeout_seconds
-        )
-        if not isinstance(made, dict):
-            made = {"instances": made}
-        from goldenloop.standards.open_inference.rest import read_v1
-
-        body = msgspec.json.encode({**made, "id": request.id, "parameters": request.parameters}, enc_hook=_listed)
-        return read_v1(body)
-
-    async def _postprocessed_v1(self, deployed: Deployed, predicted: Predicted, headers: Headers) -> Predicted:
-        transformer = await self._transformer(deployed)
-        made = await transformer.link.call(
-            "postprocess",
-            {"predictions": predicted.predictions},
-            dict(headers),
-            timeout_seconds=deployed.service.timeout_seconds,
-        )
-        document = made if isinstance(made, dict) and "predictions" in made else {"predictions": made}
-        return Predicted(document["predictions"], predicted.answered, document)
-
-    async def _transformer(self, deployed: Deployed) -> RemoteScorer:
-        deployed = await self.plane.resident(deployed)
-        if not isinstance(deployed.transformer, RemoteScorer):
-            raise UnavailableError(f"the transformer of {deployed.name!r} is not there", where=deployed.name)
-        return deployed.transformer
 
     def _tell(
         self,
@@ -477,94 +351,14 @@ class Endpoints:
         )
 
 
-def _outputs(answered: Answered, request: InferRequest) -> list[Tensor]:
-    """The outputs that a request asks for, or all. Raises InvalidSpecError for one that there is not."""
-    result, scorer = answered.result, answered.scorer
-    asked = None if request.outputs is None else [output.name for output in request.outputs]
-    if scorer.signature is not None:
-        assert isinstance(result, tuple)
-        outputs = outputs_of(result, scorer.signature, asked)
-    else:
-        if isinstance(result, Document):
-            made = _tensors(result.content, "outputs")
-        else:
-            assert not isinstance(result, tuple)
-            made = [Tensor.of_array(name, array) for name, array in result.items()]
-        outputs = made if asked is None else _picked(made, asked)
-    if request.outputs is not None and any("classification" in output.parameters for output in request.outputs):
-        return classified(outputs, request.outputs, scorer.signature)
-    return outputs
-
-
-def _picked(made: list[Tensor], asked: list[str]) -> list[Tensor]:
-    by_name = {tensor.name: tensor for tensor in made}
-    for name in asked:
-        if name not in by_name:
-            raise InvalidSpecError(
-                "there is no such output", where=f"outputs.{name}", mend=f"The model gives {', '.join(by_name)}."
-            )
-    return [by_name[name] for name in asked]
-
-
-def _predicted(answered: Answered) -> Predicted:
-    result, scorer = answered.result, answered.scorer
-    if scorer.signature is not None:
-        assert isinstance(result, tuple)
-        return Predicted(labels_of(result, scorer.signature), answered)
-    if isinstance(result, Document):
-        content = result.content
-        if isinstance(content, Mapping) and "predictions" in content:
-            return Predicted(content["predictions"], answered, content)
-        return Predicted(content, answered)
-    assert not isinstance(result, tuple)
-    plain = {name: _json_of(name, array) for name, array in result.items()}
-    if len(plain) == 1:
-        return Predicted(next(iter(plain.values())), answered)
-    if not scorer.form.batching:
-        return Predicted(plain, answered)
-    return Predicted([dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)], answered)
-
-
-def _json_of(name: str, array: np.ndarray) -> list[object]:
-    """An array as nested lists; texts as text."""
-    if array.dtype.kind == "O":
-        array = np.array(Tensor.of_array(name, array).json(), dtype=object).reshape(array.shape)
-    nested: list[object] = array.tolist()
-    return nested
-
-
-def _tensors(content: object, key: str) -> list[Tensor]:
-    """Tensors of what a user's class gave: a document with `inputs` or `outputs`, arrays by name, or one array-like.
-
-    Raises UnavailableError where they are none.
-    """
-    try:
-        if isinstance(content, Mapping) and key in content:
-            return [
-                Tensor.of_array(each["name"], np.asarray(each["data"]).reshape(each.get("shape", -1)))
-                if each.get("datatype") != "BYTES"
-                else Tensor.of_array(
-                    each["name"], np.asarray(each["data"], dtype=object).reshape(each.get("shape", -1))
-                )
-                for each in content[key]
-            ]
-        if isinstance(content, Mapping):
-            if key == "outputs" and "predictions" in content:
-                return [Tensor.of_array("output-0", np.asarray(content["predictions"]))]
-            return [Tensor.of_array(str(name), np.asarray(value)) for name, value in content.items()]
-        return [Tensor.of_array("output-0" if key == "outputs" else "input-0", np.asarray(content))]
-    except (GoldenloopError, KeyError, TypeError, ValueError) as error:
-        raise UnavailableError(
-            f"the class gave no tensors: {error}", mend="Return a dict of name → array, or one array."
-        ) from error
-
-
 def _config_of(spec: TensorSpec) -> dict[str, object]:
     datatype = "TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}"
     return {"name": spec.name, "data_type": datatype, "dims": list(spec.shape)}
 
 
-def _listed(value: object) -> object:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is not JSON")
+def _readable(request: InferRequest) -> bytes:
+    """A request as JSON, or nothing where its tensors cannot be read."""
+    try:
+        return json_of_request(request)
+    except InvalidSpecError:
+        return b"{}"

@@ -23,7 +23,8 @@ from goldenloop.standards import gjson
 from goldenloop.standards.open_inference.rest import read_v1, read_v2, write_v2
 
 if TYPE_CHECKING:
-    from goldenloop.serving.endpoints import Endpoints, Headers
+    from goldenloop.serving.endpoints import Endpoints
+    from goldenloop.serving.questions import Headers
 
 DEEPEST = 16  # nodes in nodes
 _ELSEWHERE_SECONDS = 60.0
@@ -81,6 +82,8 @@ class _Walk:
             if step.condition and not gjson.exists(_json(reply.body), step.condition):
                 return reply
             given = reply.body if step.data == "$response" and place > 0 else body
+            if step.predictions_to_instances:
+                given = _as_instances(given)
             answered = await self._step(step, given, depth)
             if not answered.is_success and step.dependency == "Hard":
                 return answered
@@ -140,6 +143,19 @@ def _poster() -> Poster:
     if not _shared:
         _shared.append(Poster(connections=16))
     return _shared[0]
+
+
+def _as_instances(body: bytes) -> bytes:
+    """The body with its `predictions` as `instances`, so that one model's answer is the next one's question."""
+    document = _json(body)
+    if not isinstance(document, dict) or "predictions" not in document:
+        return body
+    return _encode(
+        {
+            "instances": document["predictions"],
+            **{name: value for name, value in document.items() if name != "predictions"},
+        }
+    )
 
 
 def _json(body: bytes) -> object:
