@@ -38,7 +38,7 @@ demo: venv  ## show the loop closing on real data; ARGS="--exit" stops everythin
 test: venv system lint pytest  ## everything that must pass before a change goes in
 
 pytest: venv
-	$(BIN)/python -m pytest -m 'not soak' $(ARGS)
+	$(BIN)/python -m pytest -m 'not soak' -n auto --dist loadfile --durations 25 $(ARGS)
 
 lint: venv  ## style, types and floors
 	$(BIN)/ruff check

@@ -116,6 +116,11 @@ def test_a_finished_run_goes_on_from_a_step(platform: Platform, asked: list[str]
     assert "third" in wrong.stderr
 
 
+def _heed_interrupts() -> None:
+    """Who runs the tests in the background of a shell has told all its children to ignore them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.process
 def test_an_interrupted_watcher_leaves_the_run_and_cancel_ends_it(
     platform: Platform, asked: list[str], tmp_path: Path
@@ -126,6 +131,7 @@ def test_an_interrupted_watcher_leaves_the_run_and_cancel_ends_it(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_heed_interrupts,
     )
     assert watcher.stdout is not None
     for line in watcher.stdout:
@@ -191,6 +197,7 @@ def test_a_killed_debugger_leaves_no_folder(asked: list[str], tmp_path: Path) ->
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "TMPDIR": str(tmp_path)},
+        preexec_fn=_heed_interrupts,
     )
     assert process.stdout is not None
     for line in process.stdout:
