@@ -57,6 +57,7 @@ class Echo:
 
     def __init__(self) -> None:
         self.plane = Plane()
+        self.log_settings: dict[str, object] = {"log_info": True, "log_verbose_level": 0}
         self.seen: list[Mapping[str, str]] = []
         self.cancelled = threading.Event()
         self.running = 0

@@ -75,6 +75,10 @@ class Endpoints:
         self.plane = plane
         self._want = want
         self._notices = notices
+        # What clients set of the protocol's log is remembered and given back; our own logs are the platform's.
+        self.log_settings: dict[str, object] = {
+            "log_file": "", "log_info": True, "log_warning": True, "log_error": True, "log_verbose_level": 0, "log_format": "default",
+        }  # fmt: skip
 
     async def infer(self, request: InferRequest, headers: Headers, *, namespace: str | None = None) -> InferResponse:
         """Answer a V2 request. Raises as `DataPlane.answer`."""

@@ -102,9 +102,6 @@ class Application:
         self._endpoints = endpoints
         self._plane = endpoints.plane
         self._is_leaving = False
-        self._logging: dict[str, object] = {
-            "log_file": "", "log_info": True, "log_warning": True, "log_error": True, "log_verbose_level": 0, "log_format": "default",
-        }  # fmt: skip
 
     def leave(self) -> None:
         """From now on ask clients to open their next connection anew: another worker will take it."""
@@ -187,8 +184,9 @@ class Application:
             await self._endpoints.unload(path[22:-7])
             await _respond(send, 200, _encode({"name": path[22:-7], "unload": True}))
         elif path == "/v2/logging":
-            self._logging |= {name: value for name, value in _object(body).items() if name in self._logging}
-            await _respond(send, 200, _encode(self._logging))
+            settings = self._endpoints.log_settings
+            settings |= {name: value for name, value in _object(body).items() if name in settings}
+            await _respond(send, 200, _encode(settings))
         else:
             raise _not_served("POST", path)
 
@@ -246,7 +244,7 @@ class Application:
             metrics.flush()
             await _respond(send, 200, metrics.exposition(), content_type=CONTENT_TYPE.encode())
         elif path == "/v2/logging":
-            await _respond(send, 200, _encode(self._logging))
+            await _respond(send, 200, _encode(self._endpoints.log_settings))
         else:
             raise _not_served("GET", path)
 

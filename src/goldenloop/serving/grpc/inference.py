@@ -55,9 +55,7 @@ class InferenceService:
 
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
-        self._log_settings: dict[str, object] = {
-            "log_file": "", "log_info": True, "log_warning": True, "log_error": True, "log_verbose_level": 0, "log_format": "default",
-        }  # fmt: skip
+        self._log_settings = endpoints.log_settings
 
     def methods(self) -> dict[str, Method]:
         """What is served, by path."""
