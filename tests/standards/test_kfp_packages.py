@@ -47,6 +47,7 @@ def in_zip(**files: bytes) -> bytes:
         in_zip(other__yaml=b"x: 1", pipeline__yaml=TEXT),
         in_zip(mine__yml=TEXT),
     ],
+    ids=lambda content: f"{len(content)} bytes",
 )
 def test_a_package_is_read_by_what_it_holds(content: bytes) -> None:
     assert read_package(content, where="file") == Package(pipeline=PIPELINE, platform=PLATFORM)
@@ -71,6 +72,7 @@ def test_json_is_read_too() -> None:
         in_zip(one__yaml=TEXT, two__yaml=TEXT),
         in_zip(README__md=b"read me"),
     ],
+    ids=lambda content: f"{len(content)} bytes",
 )
 def test_what_is_no_package_is_refused_with_its_name(content: bytes) -> None:
     with pytest.raises(InvalidSpecError, match=r"^upload\.yaml"):
