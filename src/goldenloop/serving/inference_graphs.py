@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -136,13 +137,10 @@ class _Walk:
         return _Reply(200, _encode(predicted.document or {"predictions": predicted.predictions}))
 
 
-_shared: list[Poster] = []
-
-
+@cache
 def _poster() -> Poster:
-    if not _shared:
-        _shared.append(Poster(connections=16))
-    return _shared[0]
+    """One for all graphs, made when the first step lies elsewhere."""
+    return Poster(connections=16)
 
 
 def _as_instances(body: bytes) -> bytes:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from goldenloop.core.errors import InvalidSpecError, UnavailableError
 from goldenloop.core.signatures import Signature, as_text
 from goldenloop.payloads.records import Answer
+from goldenloop.serving.predictors.answers import check_numbers
 from goldenloop.standards.tabular import Batch, Layout
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Model:
             raise UnavailableError(f"the model failed: {str(error)[:500]}", mend=_MEND) from error
         labels = given[0].reshape(-1).tolist()
         if self.signature.task == "regression":
-            _check_numbers(labels)
+            check_numbers(labels)
             return tuple([(label, ()) for label in labels])
         classes = self._classes
         try:
@@ -79,7 +80,7 @@ class Model:
         if not self.has_probabilities:
             return tuple([(label, ()) for label in named])
         shares = given[1].tolist()
-        _check_numbers([row[0] for row in shares])
+        check_numbers([row[0] for row in shares])
         return tuple(zip(named, map(tuple, shares), strict=True))
 
     def _feed(self, batch: Batch) -> dict[str, NDArray[np.generic]]:
@@ -94,16 +95,6 @@ class Model:
         for place, name in enumerate(layout.category_names):
             feed[name] = texts[:, place : place + 1]
         return feed
-
-
-def _check_numbers(values: list[float]) -> None:
-    """Raise UnavailableError where the model gave no number: an answer out of nothing is no answer."""
-    for row, value in enumerate(values):
-        if value != value:
-            raise UnavailableError(
-                f"the model gives no number for row {row}",
-                mend="It was probably not trained on missing values: send all of them, or train with an imputer before the model.",
-            )
 
 
 def load(folder: Path) -> Model:

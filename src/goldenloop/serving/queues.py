@@ -104,11 +104,6 @@ class ServiceQueue:
         """Whether nothing waits or runs."""
         return not self._pending and not self._running
 
-    @property
-    def waiting(self) -> int:
-        """How many requests wait."""
-        return len(self._pending)
-
     def submit(self, job: Job) -> asyncio.Future[None]:
         """Take a job; its future ends when it is scored and recorded. Raises TooManyError."""
         if len(self._pending) >= LARGEST_QUEUE or (self._pending and self._rows + job.rows > LARGEST_QUEUE_ROWS):

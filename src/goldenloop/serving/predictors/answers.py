@@ -16,17 +16,17 @@ def answers_of(given: Mapping[str, Array], signature: Signature, rows: int) -> t
     if len(labels) != rows:
         raise UnavailableError(f"the model gave {len(labels)} answers for {rows} rows", mend="Mend the model.")
     if signature.task == "regression":
-        _check_numbers(labels)
+        check_numbers(labels)
         return tuple([(label, ()) for label in labels])
     shares = given.get("probabilities")
     if shares is None:
         return tuple([(label, ()) for label in labels])
-    _check_numbers(shares[:, 0].tolist())
+    check_numbers(shares[:, 0].tolist())
     return tuple(zip(labels, map(tuple, shares.tolist()), strict=True))
 
 
-def _check_numbers(values: list[float]) -> None:
-    """An answer out of nothing is no answer."""
+def check_numbers(values: list[float]) -> None:
+    """Raise UnavailableError where the model gave no number: an answer out of nothing is no answer."""
     for row, value in enumerate(values):
         if value != value:
             raise UnavailableError(
