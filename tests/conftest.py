@@ -1,4 +1,4 @@
-"""What more than one folder of tests needs: a PostgreSQL of their own."""
+"""What more than one folder of tests needs: a PostgreSQL and an S3 server of their own."""
 
 from __future__ import annotations
 
@@ -72,3 +72,18 @@ def postgresql_url(postgresql_server: Callable[[str], str]) -> Iterator[str]:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY file_copy")
         yield postgresql_server(name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of a server that speaks S3, on loopback.
+
+    It keeps what it has in this process, whatever server was asked: a test takes a bucket that no other names.
+    """
+    pytest.importorskip("s3fs")
+    moto = pytest.importorskip("moto.server")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,30 +22,23 @@ spec:
 """
 
 
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[dict[str, str]]:
-    """A server that speaks S3, with one bucket; the environment that leads to it."""
-    moto = pytest.importorskip("moto.server")
-    s3fs = pytest.importorskip("s3fs")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+@pytest.fixture
+def environment(s3_server: str) -> dict[str, str]:
+    """What leads to a server that speaks S3, with the bucket `platform`."""
+    import s3fs
+
+    client = s3fs.S3FileSystem(key="test", secret="test", client_kwargs={"endpoint_url": s3_server})
+    client.mkdir("platform")
+    return {
+        "AWS_ENDPOINT_URL": s3_server,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    client = s3fs.S3FileSystem(
-        key="test", secret="test", client_kwargs={"endpoint_url": environment["AWS_ENDPOINT_URL"]}
-    )
-    client.mkdir("models")
-    yield environment
-    server.stop()
 
 
 def test_the_loop_runs_on_servers_and_finds_them_again(
-    postgresql_url: str, bucket: dict[str, str], tmp_path: Path
+    postgresql_url: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
     rows = [f"{x / 10},{'a' if x % 3 else 'b'},{'heads' if x > ROWS / 2 else 'tails'}" for x in range(ROWS)]
@@ -58,7 +50,7 @@ def test_the_loop_runs_on_servers_and_finds_them_again(
         done = subprocess.run(
             command,
             cwd=tmp_path,
-            env={**os.environ, **bucket},
+            env={**os.environ, **environment},
             capture_output=True,
             text=True,
             timeout=180,
@@ -69,7 +61,7 @@ def test_the_loop_runs_on_servers_and_finds_them_again(
         return answer
 
     ports = ("--http-port", "0", "--inference-port", "0", "--workers", "1", "--detach")
-    typed("up", *ports, "--database", postgresql_url, "--artifacts", "s3://models/loop")
+    typed("up", *ports, "--database", postgresql_url, "--artifacts", "s3://platform/loop")
     try:
         typed("apply", "-f", "loop.yaml", "--wait")
         answer = typed("predict", "coins", '{"x": 39.0, "kind": "a"}')

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -142,25 +142,18 @@ def amazon_at(address: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def moto() -> Iterator[dict[str, str]]:
+def moto(s3_server: str) -> dict[str, str]:
     import boto3
-    from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    address = "http://{}:{}".format(*server.get_host_and_port())
-    try:
-        client = boto3.client(
-            "s3", endpoint_url=address, aws_access_key_id="key", aws_secret_access_key="secret", region_name="us-east-1"
-        )
-        client.create_bucket(Bucket="models")
-        for name, content in OBJECTS.items():
-            client.put_object(Bucket="models", Key=name.removeprefix("models/"), Body=content)
-        client.put_object(Bucket="models", Key="iris/", Body=b"")  # what a console writes for a folder
-        client.put_object(Bucket="models", Key="packed/iris.tar.gz", Body=tar_of({"model.bst": b"packed"}))
-        yield amazon_at(address)
-    finally:
-        server.stop()
+    client = boto3.client(
+        "s3", endpoint_url=s3_server, aws_access_key_id="key", aws_secret_access_key="secret", region_name="us-east-1"
+    )
+    client.create_bucket(Bucket="models")
+    for name, content in OBJECTS.items():
+        client.put_object(Bucket="models", Key=name.removeprefix("models/"), Body=content)
+    client.put_object(Bucket="models", Key="iris/", Body=b"")  # what a console writes for a folder
+    client.put_object(Bucket="models", Key="packed/iris.tar.gz", Body=tar_of({"model.bst": b"packed"}))
+    return amazon_at(s3_server)
 
 
 def test_s3(moto: dict[str, str], out: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,18 +45,6 @@ class TestFolder(ArtifactsConformance):
                 artifacts.put(folder)
         assert every_file(location) == {}
         assert artifacts.exists(artifacts.put(folder)), "and once there is room, it goes on"
-
-
-@pytest.fixture(scope="module")
-def s3_server() -> Iterator[str]:
-    """A server that speaks S3, on loopback."""
-    pytest.importorskip("s3fs")
-    moto = pytest.importorskip("moto.server")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 class TestObjectStore(ArtifactsConformance):
