@@ -1,10 +1,11 @@
-"""What a prediction costs the server: ours in each mode of the payload log, KServe's, and the least that a handler can do, interleaved.
+"""What a prediction costs the server: ours in each mode of the payload log, others, and the least that a handler can do, interleaved.
 
-    python benchmarks/serving.py [--kserve PYTHON] [--rounds 3] [--requests 3000] [--rate 200] [--write]
+    python benchmarks/serving.py [--kserve PYTHON] [--mlserver PYTHON] [--bentoml PYTHON] [--rounds 3] [--requests 6000] [--write]
 
-`--kserve`: an interpreter of an environment with kserve, scikit-learn and lightgbm; left out without it. What counts is CPU per request of
-all of a server's processes, from /proc, and the ratios; latencies depend on what else the machine does, which is why they are measured
-one right after the other and at the same offered load. `--write` puts the tables into benchmarks/results/serving.md.
+Each PYTHON is an interpreter of an environment with that server, scikit-learn and lightgbm; left out, it is not compared. What counts is
+CPU per request of all of a server's processes, from /proc, and the ratios; latencies depend on what else the machine does, so they are
+measured one right after the other and at the same offered load: half of what KServe's process can answer. `--write` puts the tables
+into benchmarks/results/serving.md.
 """
 
 from __future__ import annotations
@@ -21,50 +22,60 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 from harness.load import GrpcRequest, Request, Seen, send
-from harness.models import COLUMNS, grpc, make, rows_of, v1, v2_binary
-from harness.servers import MODES, Server, start_bare, start_kserve, start_ours
+from harness.models import COLUMNS, bento, grpc, make, rows_of, v1, v2_binary, v2_json
+from harness.servers import MODES, Server, start_bare, start_ours, start_peer
 
 RESULTS = Path(__file__).parent / "results" / "serving.md"
 CONNECTIONS = 16
 MANY_CONNECTIONS = 64
 WARMING = 100  # requests before those that count
-Make = Callable[[str], Request | GrpcRequest]
+PEERS = ("kserve", "mlserver", "bentoml")
+Make = Callable[[str, np.ndarray], Request | GrpcRequest]
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A kind of request. `ours` is the beginning of the name of our services, `model` the name everywhere else."""
+    """A kind of request: `ours` is the beginning of the name of our services, `model` the name elsewhere."""
 
     name: str
+    ours: str
     model: str
-    make: Make
+    rows: np.ndarray
+    make: Make = v1
     is_grpc: bool = False
     fewer: int = 1  # times fewer requests, because each takes long
     connections: int = CONNECTIONS
     modes: tuple[str, ...] = ("interval",)
-    peers: tuple[str, ...] = ()  # names of models of a peer
-    is_bare: bool = False
+    kserve: tuple[str, ...] = ()  # names of its models
+    is_bare: bool = False  # also asked of bare handlers, of MLServer and of BentoML
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """Who answers a workload, and what it is asked."""
+
+    name: str
+    server: Server
+    request: Request | GrpcRequest
 
 
 def workloads() -> list[Workload]:
     """What is measured."""
     one, flower, hundred = rows_of(COLUMNS, 1), rows_of(4, 1), rows_of(COLUMNS, 100)
-    trees = ("lightgbm", "booster")
+    trees, both = ("lightgbm", "booster"), ("off", "interval")
     return [
-        Workload("Iris, 1 row, V1", "iris", lambda name: v1(name, flower), modes=MODES, peers=("iris",), is_bare=True),
+        Workload("Iris, 1 row, V1", "iris", "iris", flower, modes=MODES, kserve=("iris",), is_bare=True),
         Workload(
-            f"Iris, 1 row, V1, {MANY_CONNECTIONS} connections", "iris", lambda name: v1(name, flower),
-            modes=("off", "interval", "durable"), connections=MANY_CONNECTIONS,
+            f"Iris, 1 row, V1, {MANY_CONNECTIONS} connections", "iris", "iris", flower, modes=("off", "interval", "durable"),
+            connections=MANY_CONNECTIONS,
         ),
-        Workload("LightGBM, 1 row, V1", "lightgbm", lambda name: v1(name, one), modes=("off", "interval"), peers=trees, is_bare=True),
-        Workload(
-            "LightGBM, 100 rows, V1", "lightgbm", lambda name: v1(name, hundred), fewer=8, modes=("off", "interval"), peers=trees,
-            is_bare=True,
-        ),
-        Workload("LightGBM, 100 rows, V2 binary", "lightgbm", lambda name: v2_binary(name, hundred), fewer=8, peers=trees),
-        Workload("Iris, 1 row, gRPC", "iris", lambda name: grpc(name, flower), is_grpc=True, peers=("iris",)),
-        Workload("Iris not converted, 1 row, V1", "object", lambda name: v1(name, flower), peers=("iris",)),
+        Workload("LightGBM, 1 row, V1", "lightgbm", "lightgbm", one, modes=both, kserve=trees, is_bare=True),
+        Workload("LightGBM, 100 rows, V1", "lightgbm", "lightgbm", hundred, fewer=8, modes=both, kserve=trees, is_bare=True),
+        Workload("LightGBM, 100 rows, V2 binary", "lightgbm", "lightgbm", hundred, v2_binary, fewer=8, kserve=trees),
+        Workload("Iris, 1 row, gRPC", "iris", "iris", flower, grpc, is_grpc=True, kserve=("iris",)),
+        Workload("Iris not converted, 1 row, V1", "object", "iris", flower, kserve=("iris",)),
     ]  # fmt: skip
 
 
@@ -88,6 +99,7 @@ class Measured:
 
     cells: dict[tuple[str, str], Cell] = field(default_factory=dict)
     p99: dict[tuple[str, str], Cell] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)  # requests a second at which it was measured, by workload
     ready: dict[str, float] = field(default_factory=dict)
     pss: dict[str, float] = field(default_factory=dict)
 
@@ -103,95 +115,101 @@ class Measured:
 def main() -> None:
     """Measure, print, and write where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kserve", metavar="PYTHON")
+    for peer in PEERS:
+        parser.add_argument(f"--{peer}", metavar="PYTHON")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--requests", type=int, default=3000, help="a cell; fewer where a request has 100 rows")
-    parser.add_argument(
-        "--rate", type=float, default=200.0, help="requests a second, offered to each server for the p99"
-    )
+    parser.add_argument("--requests", type=int, default=6000, help="a cell; fewer where a request has 100 rows")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
+    pythons = {peer: str(python) for peer in PEERS if (python := getattr(options, peer))}
     with tempfile.TemporaryDirectory(prefix="bench-serving-") as folder:
-        measured = measure(Path(folder), options.kserve, options.rounds, options.requests, options.rate)
-    text = report(measured, options.kserve, rounds=options.rounds, rate=options.rate)
+        measured = measure(Path(folder), pythons, options.rounds, options.requests)
+    text = report(measured, pythons, rounds=options.rounds)
     print(text)
     if options.write:
         RESULTS.write_text(text)
 
 
-def measure(folder: Path, kserve: str | None, rounds: int, requests: int, rate: float) -> Measured:
+def measure(folder: Path, pythons: dict[str, str], rounds: int, requests: int) -> Measured:
     """All servers stand beside each other, idle but for the one that is asked."""
     models = make(folder / "models")
     measured = Measured()
-    running: list[Server] = []
+    running: dict[str, Server] = {}
     try:
-        three = start_ours(folder / "three", models, only=("iris-interval", "iris-off", "lightgbm-interval"))
-        running.append(three)
+        three = running["three"] = start_ours(
+            folder / "three", models, only=("iris-interval", "iris-off", "lightgbm-interval")
+        )
         measured.ready["goldenloop"] = three.ready_cpu_seconds
         for name in ("iris-interval", "iris-off", "lightgbm-interval"):
             columns = COLUMNS if name.startswith("lightgbm") else 4
             send(three.rest, v1(name, rows_of(columns, 1)), connections=CONNECTIONS, requests=WARMING)
         measured.pss["goldenloop"] = three.pss_bytes() / 1e6
-        running.pop().stop()
-        ours = start_ours(folder / "ours", models)
-        running.append(ours)
-        two = start_ours(folder / "two", models, workers=2, only=("iris-interval",))
-        running.append(two)
-        bare = {name: start_bare(models, name) for name in ("iris", "lightgbm")}
-        running += bare.values()
-        peer = None
-        if kserve:
-            peer = start_kserve(kserve, models)
-            running.append(peer)
-            measured.ready["kserve"], measured.pss["kserve"] = peer.ready_cpu_seconds, peer.pss_bytes() / 1e6
+        running.pop("three").stop()
+        running["ours"] = start_ours(folder / "ours", models)
+        running["two"] = start_ours(folder / "two", models, workers=2, only=("iris-interval",))
+        for name in ("iris", "lightgbm"):
+            for http in ("goldenloop", "uvicorn"):
+                running[f"bare {name} {http}"] = start_bare(models, name, http)
+        for name, python in pythons.items():
+            peer = running[name] = start_peer(name, python, models)
+            measured.ready[name], measured.pss[name] = peer.ready_cpu_seconds, peer.pss_bytes() / 1e6
         for number in range(rounds):
             for workload in workloads():
-                for contender, server, name in contenders(workload, ours, two, bare, peer):
-                    cost = cpu_of(server, workload, name, requests=requests // workload.fewer)
-                    measured.cells.setdefault((workload.name, contender), Cell()).values.append(cost)
-                    print(f"round {number + 1}: {workload.name}: {contender}: {cost:.0f} us", file=sys.stderr)
-                if workload.is_bare and workload.fewer == 1 and peer is not None:
-                    for contender, server, name in (
-                        ("interval", ours, f"{workload.model}-interval"),
-                        ("kserve", peer, workload.model),
-                    ):
-                        seen = ask(server, workload, name, requests=requests // 2, rate=rate)
-                        measured.p99.setdefault((workload.name, contender), Cell()).values.append(
-                            seen.quantile(0.99) * 1e3
-                        )
+                asked = contenders(workload, running)
+                for each in asked:
+                    cost = cpu_of(each, workload, requests=requests // workload.fewer)
+                    measured.cells.setdefault((workload.name, each.name), Cell()).values.append(cost)
+                    print(f"round {number + 1}: {workload.name}: {each.name}: {cost:.0f} us", file=sys.stderr)
+                if "kserve" in running and workload.is_bare and workload.fewer == 1:
+                    rate = measured.rates.setdefault(workload.name, 0.5e6 / measured.of(workload.name, "kserve").median)
+                    for each in asked:
+                        if each.name in ("interval", *PEERS):
+                            seen = ask(each, workload, requests=requests // 4, rate=rate)
+                            cell = measured.p99.setdefault((workload.name, each.name), Cell())
+                            cell.values.append(seen.quantile(0.99) * 1e3)
     finally:
-        for server in running:
+        for server in running.values():
             server.stop()
     return measured
 
 
-def contenders(
-    workload: Workload, ours: Server, two: Server, bare: dict[str, Server], peer: Server | None
-) -> list[tuple[str, Server, str]]:
-    """Who answers a workload: what to call it, where, and by which name of the model."""
-    found = [(mode, ours, f"{workload.model}-{mode}") for mode in workload.modes]
-    if workload.model == "iris" and workload.is_bare:
-        found.append(("two workers", two, "iris-interval"))
+def contenders(workload: Workload, running: dict[str, Server]) -> list[Contender]:
+    """Who answers a workload."""
+    rows = workload.rows
+
+    def ours(mode: str, server: str = "ours", name: str = "") -> Contender:
+        return Contender(name or mode, running[server], workload.make(f"{workload.ours}-{mode}", rows))
+
+    found = [ours(mode) for mode in workload.modes]
+    if workload.is_bare and workload.model == "iris":
+        found.append(ours("interval", "two", "two workers"))
     if workload.is_bare:
-        found.append(("bare", bare[workload.model], workload.model))
-    if peer is not None:
-        found += [("kserve" if name != "booster" else "kserve, booster", peer, name) for name in workload.peers]
+        for name, http in (("bare", "goldenloop"), ("bare, uvicorn", "uvicorn")):
+            found.append(Contender(name, running[f"bare {workload.model} {http}"], v1(workload.model, rows)))
+    if "kserve" in running:
+        for model in workload.kserve:
+            name = "kserve, booster" if model == "booster" else "kserve"
+            found.append(Contender(name, running["kserve"], workload.make(model, rows)))
+    if workload.is_bare and "mlserver" in running:  # it speaks the second protocol only
+        found.append(Contender("mlserver", running["mlserver"], v2_json(workload.model, rows)))
+    if workload.is_bare and "bentoml" in running:
+        found.append(Contender("bentoml", running["bentoml"], bento(workload.model, rows)))
     return found
 
 
-def ask(server: Server, workload: Workload, model: str, *, requests: int, rate: float | None = None) -> Seen:
+def ask(contender: Contender, workload: Workload, *, requests: int, rate: float | None = None) -> Seen:
     """Send so many requests of a workload."""
-    port = server.grpc if workload.is_grpc else server.rest
+    port = contender.server.grpc if workload.is_grpc else contender.server.rest
     assert port is not None
-    return send(port, workload.make(model), connections=workload.connections, requests=requests, rate=rate)
+    return send(port, contender.request, connections=workload.connections, requests=requests, rate=rate)
 
 
-def cpu_of(server: Server, workload: Workload, model: str, *, requests: int) -> float:
+def cpu_of(contender: Contender, workload: Workload, *, requests: int) -> float:
     """CPU microseconds a request of all the server's processes."""
-    ask(server, workload, model, requests=WARMING)
-    before = server.cpu_seconds()
-    ask(server, workload, model, requests=requests)
-    return (server.cpu_seconds() - before) / requests * 1e6
+    ask(contender, workload, requests=WARMING)
+    before = contender.server.cpu_seconds()
+    ask(contender, workload, requests=requests)
+    return (contender.server.cpu_seconds() - before) / requests * 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,45 +263,47 @@ def goals(measured: Measured) -> list[Goal]:
     return found
 
 
-def report(measured: Measured, kserve: str | None, *, rounds: int, rate: float) -> str:
+def report(measured: Measured, pythons: dict[str, str], *, rounds: int) -> str:
     """The tables, with what is needed to repeat them."""
     names = list(dict.fromkeys(contender for _, contender in measured.cells))
     lines = [
         "# What a prediction costs the server",
         "",
-        f"{about(kserve)}; medians of {rounds} interleaved rounds, extremes in brackets.",
-    ]
-    lines += [
+        f"{about(pythons)}; medians of {rounds} interleaved rounds, extremes in brackets.",
         "",
         "CPU microseconds a request, of all the server's processes; `off` to `durable` are our modes of the payload log:",
         "",
+        f"| | {' | '.join(names)} |",
+        f"|---|{'---|' * len(names)}",
     ]
-    lines += [f"| | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
-    for workload in workloads():
-        lines.append(f"| {workload.name} | {' | '.join(str(measured.of(workload.name, name)) for name in names)} |")
+    lines += [
+        f"| {workload.name} | {' | '.join(str(measured.of(workload.name, name)) for name in names)} |"
+        for workload in workloads()
+    ]
+    timed = [name for name in ("interval", *PEERS) if any(contender == name for _, contender in measured.p99)]
     lines += [
         "",
-        f"p99 in milliseconds at {rate:g} requests a second, counted from when a request was due:",
+        "p99 in milliseconds, counted from when a request was due, at half of the load that KServe's process can answer:",
         "",
-        "| | ours | kserve |",
+        f"| | requests a second | {' | '.join(timed)} |",
+        f"|---|---|{'---|' * len(timed)}",
     ]
-    lines += ["|---|---|---|"]
-    for workload in workloads():
-        cells = [measured.p99.get((workload.name, name)) for name in ("interval", "kserve")]
-        if all(cells):
-            lines.append(f"| {workload.name} | {' | '.join(f'{cell.median:.1f}' for cell in cells if cell)} |")
+    for name, rate in measured.rates.items():
+        cells = [measured.p99.get((name, contender), Cell()) for contender in timed]
+        lines.append(f"| {name} | {rate:.0f} | {' | '.join(f'{c.median:.1f}' if c.values else '–' for c in cells)} |")
     lines += ["", "| | CPU seconds until ready | memory (PSS), MB |", "|---|---|---|"]
     lines += [f"| {name} | {measured.ready[name]:.1f} | {measured.pss[name]:.0f} |" for name in measured.ready]
     lines += ["", "| goal | measured | bound | |", "|---|---|---|---|", *map(str, goals(measured))]
     lines += [
         "",
-        "`kserve` calls the classifiers as they are saved; `kserve, booster` calls the trees without LightGBM's own wrapper, which a",
+        "`bare` decodes, batches, scores and encodes on our HTTP server, and on uvicorn. `kserve` calls the classifiers as they are saved;",
+        "`kserve, booster` calls the trees without LightGBM's own wrapper, which a person would have to write. MLServer is asked by the",
+        "second protocol, BentoML by its own. Wall times, and so the p99, are only comparable within a line.",
     ]
-    lines += ["person would have to write. Wall times, and so the p99, are only comparable within a line."]
     return "\n".join(lines) + "\n"
 
 
-def about(kserve: str | None) -> str:
+def about(pythons: dict[str, str]) -> str:
     """The day, the commit, the versions, and how busy the machine is."""
     words = ["git", "describe", "--always", "--dirty= with changes"]
     commit = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
@@ -291,9 +311,9 @@ def about(kserve: str | None) -> str:
         f"{name} {importlib.metadata.version(name)}"
         for name in ("goldenloop", "onnxruntime", "uvicorn", "scikit-learn", "lightgbm")
     ]
-    if kserve:
-        code = "import importlib.metadata as m; print('kserve', m.version('kserve'))"
-        versions.append(subprocess.run([kserve, "-c", code], capture_output=True, text=True, check=True).stdout.strip())
+    for name, python in pythons.items():
+        code = f"import importlib.metadata as m; print('{name}', m.version('{name}'))"
+        versions.append(subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip())
     busy = ", ".join(f"{each:.1f}" for each in os.getloadavg())
     return (
         f"{datetime.now(tz=UTC):%Y-%m-%d}, commit {commit}, Python {sys.version.split()[0]}, {', '.join(versions)}; "

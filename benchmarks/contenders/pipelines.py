@@ -261,7 +261,7 @@ def main() -> None:
         began = time.perf_counter()
         run()
         seconds = (time.perf_counter() - began) / steps
-    print(seconds, flush=True)
+    print(f"took {seconds}", flush=True)
 
 
 if __name__ == "__main__":

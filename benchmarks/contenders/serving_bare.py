@@ -1,11 +1,14 @@
 """The least that a server can do for a prediction: decode V1 JSON, score what came in the same turn together, encode.
 
-python benchmarks/contenders/serving_bare.py MODEL.onnx PORT
+python benchmarks/contenders/serving_bare.py MODEL.onnx PORT goldenloop|uvicorn
+
+The last word is the HTTP server under it: that of our workers, or uvicorn.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,8 +16,11 @@ from typing import Any
 import msgspec
 import numpy as np
 import onnxruntime
-import uvicorn
+import uvloop
 from numpy.typing import NDArray
+
+from goldenloop.serving.http.messages import Request, Response
+from goldenloop.serving.http.server import HttpServer
 
 
 class Rows(msgspec.Struct):
@@ -24,7 +30,7 @@ class Rows(msgspec.Struct):
 
 
 class Bare:
-    """An ASGI application around one graph."""
+    """One graph, for either server."""
 
     def __init__(self, path: str) -> None:
         options = onnxruntime.SessionOptions()
@@ -35,9 +41,14 @@ class Bare:
         self._outputs = [each.name for each in self._session.get_outputs()][:1]
         self._waiting: list[tuple[NDArray[np.float32], asyncio.Future[list[Any]]]] = []
 
+    async def answer(self, request: Request) -> Response:
+        """What our server asks."""
+        return Response(200, await self._predict(request.body) if request.method == "POST" else b"{}")
+
     async def __call__(
         self, scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
     ) -> None:
+        """What uvicorn calls (ASGI)."""
         content = b"{}"
         if scope["method"] == "POST":
             message = await receive()
@@ -45,16 +56,19 @@ class Bare:
             while message.get("more_body"):
                 message = await receive()
                 body += message["body"]
-            rows = np.array(_decode(body).instances, np.float32)
-            loop = asyncio.get_running_loop()
-            future: asyncio.Future[list[Any]] = loop.create_future()
-            if not self._waiting:
-                loop.call_soon(self._flush)
-            self._waiting.append((rows, future))
-            content = _encode({"predictions": await future})
+            content = await self._predict(body)
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": content})
+
+    async def _predict(self, body: bytes) -> bytes:
+        rows = np.array(_decode(body).instances, np.float32)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Any]] = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._flush)
+        self._waiting.append((rows, future))
+        return _encode({"predictions": await future})
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -72,8 +86,20 @@ class Bare:
 _decode = msgspec.json.Decoder(Rows).decode
 _encode = msgspec.json.Encoder().encode
 
+
+async def _serve(bare: Bare, port: int) -> None:
+    await HttpServer(bare.answer).start(socket.create_server(("127.0.0.1", port), backlog=1024))
+    await asyncio.Event().wait()
+
+
 if __name__ == "__main__":
-    uvicorn.run(
-        Bare(sys.argv[1]), port=int(sys.argv[2]), http="httptools", loop="uvloop", lifespan="off", access_log=False, log_level="warning",
-        ws="none", server_header=False, date_header=False,
-    )  # fmt: skip
+    model, port, server = sys.argv[1:]
+    if server == "goldenloop":
+        uvloop.run(_serve(Bare(model), int(port)))
+    else:
+        import uvicorn
+
+        uvicorn.run(
+            Bare(model), port=int(port), http="httptools", loop="uvloop", lifespan="off", access_log=False, log_level="warning",
+            ws="none", server_header=False, date_header=False,
+        )  # fmt: skip

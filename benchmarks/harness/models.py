@@ -80,6 +80,17 @@ def v1(name: str, rows: np.ndarray) -> Request:
     return Request(f"/v1/models/{name}:predict", json.dumps({"instances": rows.tolist()}).encode())
 
 
+def v2_json(name: str, rows: np.ndarray) -> Request:
+    """As JSON of the second protocol, all rows in one tensor."""
+    tensor = {"name": "x", "shape": list(rows.shape), "datatype": "FP64", "data": rows.ravel().tolist()}
+    return Request(f"/v2/models/{name}/infer", json.dumps({"inputs": [tensor]}).encode())
+
+
+def bento(name: str, rows: np.ndarray) -> Request:
+    """As BentoML takes an argument `rows`."""
+    return Request(f"/{name}", json.dumps({"rows": rows.tolist()}).encode())
+
+
 def v2_binary(name: str, rows: np.ndarray) -> Request:
     """As raw bytes of the second protocol, answered so."""
     raw = rows.astype("<f8").tobytes()

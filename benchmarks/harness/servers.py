@@ -19,7 +19,7 @@ from goldenloop.core.routing import RoutingTable, Served, Service
 
 CONTENDERS = Path(__file__).parents[1] / "contenders"
 READY_SECONDS = 120.0
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "BENTOML_DO_NOT_TRACK": "True"}
 MODES = ("off", "async", "interval", "durable")
 
 
@@ -97,32 +97,26 @@ def _service(name: str, served: Served, mode: str) -> Service:
     return Service(namespace="default", name=name, champion="1", versions=(served,), **fields)  # type: ignore[arg-type]
 
 
-def start_bare(models: Models, name: str) -> Server:
-    """The least that a handler can do: see contenders/serving_bare.py."""
+def start_bare(models: Models, name: str, http: str) -> Server:
+    """The least that a handler can do, on our HTTP server ("goldenloop") or on "uvicorn": see contenders/serving_bare.py."""
     served = {"iris": models.iris_served, "lightgbm": models.lightgbm_served}[name]
     port = _free_port()
     server = Server(f"bare {name}", port, None)
     server.processes.append(
-        _start([sys.executable, str(CONTENDERS / "serving_bare.py"), str(served / "model.onnx"), str(port)])
+        _start([sys.executable, str(CONTENDERS / "serving_bare.py"), str(served / "model.onnx"), str(port), http])
     )
     server.wait_ready("/")
     return server
 
 
-def start_kserve(python: str, models: Models) -> Server:
-    """KServe's server with one worker, logs off: see contenders/serving_kserve.py."""
+def start_peer(name: str, python: str, models: Models) -> Server:
+    """`kserve`, `mlserver` or `bentoml`, with one worker: see contenders/serving_NAME.py. `python` is that of its environment."""
     rest, grpc = _free_port(), _free_port()
-    server = Server("kserve", rest, grpc)
-    program = [
-        python,
-        str(CONTENDERS / "serving_kserve.py"),
-        str(rest),
-        str(grpc),
-        str(models.iris),
-        str(models.lightgbm),
-    ]
+    ports = [str(rest)] if name == "bentoml" else [str(rest), str(grpc)]
+    server = Server(name, rest, grpc)
+    program = [python, str(CONTENDERS / f"serving_{name}.py"), *ports, str(models.iris), str(models.lightgbm)]
     server.processes.append(_start(program))
-    server.wait_ready("/v2/models/lightgbm/ready")
+    server.wait_ready("/readyz" if name == "bentoml" else "/v2/models/lightgbm/ready")
     return server
 
 

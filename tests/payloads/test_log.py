@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import resource
+import struct
 import subprocess
 import sys
 import textwrap
@@ -29,8 +30,10 @@ def prediction(identity: str, alias: str | None = None, arrival_us: int = 1) -> 
         service="loan",
         arrival_us=arrival_us,
         event_us=2,
-        columns=("age", "job"),
-        rows=((41.5, "clerk"),),
+        columns='["age","job"]',
+        rows=1,
+        numbers=struct.pack("<d", 41.5),
+        texts=("clerk",),
         version="3",
         reason="champion",
         answers={"3": (("good", (0.25, 0.75)),)},

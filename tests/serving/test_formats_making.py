@@ -235,6 +235,8 @@ def test_boosters(
     assert (made.form.form, made.form.runtime) == ("table", runtime), made.notes
     assert made.form.signature is not None
     assert made.form.signature.names == tuple(COLUMNS)
+    is_scoring = bool(made.form.signature.classes) and objective != "multi:softmax"
+    assert made.form.v1 == ("scores" if is_scoring else "classes")
     rows = frame()[COLUMNS]
     rows.iloc[::4, 2] = np.nan
     answers = answers_of(made, tmp_path / "out", rows)

@@ -27,7 +27,7 @@ from goldenloop.core.errors import InvalidSpecError, NotFoundError, UnavailableE
 from goldenloop.core.routing import Service
 from goldenloop.core.served import TensorSpec
 from goldenloop.serving.endpoints import Endpoints, IndexEntry, ServerMetadata
-from goldenloop.serving.grpc import calls, frames, health, inbox, server
+from goldenloop.serving.grpc import calls, frames, health, inbox, listening, server
 from goldenloop.serving.grpc.coding import framed
 from goldenloop.serving.grpc.hpack import Field, encode
 from goldenloop.serving.grpc.methods import Answer, Headers, Incoming, Method
@@ -532,7 +532,7 @@ def test_who_begins_and_does_not_go_on_is_sent_away(room: Room) -> None:
         large.sendall(headers(1, block) + data(1, framed(bytes(5_000_000))[:1000], 0))
         until(lambda: len(room.server._clients) == 4 and room.endpoints.plane.begun == 2)
         room.sweep(0)
-        room.sweep(server.BEGINNING_SECONDS + 1)
+        room.sweep(listening.BEGINNING_SECONDS + 1)
         assert received(silent) == b""
         room.sweep(inbox.PATIENCE_SECONDS - 5)
         assert len(room.server._clients) == 3
@@ -567,7 +567,7 @@ def test_a_client_that_does_not_read_is_read_no_further(room: Room) -> None:
 
 
 def test_more_connections_than_may_be_are_closed(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MOST_CONNECTIONS", 2)
+    monkeypatch.setattr(listening, "MOST_CONNECTIONS", 2)
     with room.raw() as one, room.raw() as two:
         until(lambda: len(room.server._clients) == 2)
         with room.raw() as three, contextlib.suppress(ConnectionError):

@@ -61,7 +61,7 @@ class Rows:
         self._values = values
 
     def work(self, scorer: Scorer, also: frozenset[str]) -> Batch:  # noqa: ARG002
-        numbers = np.array([self._values]).T
+        numbers = np.array([self._values], dtype=np.float64).T
         return Batch(len(self._values), numbers, np.empty((len(self._values), 0), dtype=object))
 
 
@@ -113,7 +113,7 @@ def test_requests_of_one_turn_are_one_call_and_each_gets_its_own_rows(room: Room
 
     run(scenario)
     assert room.model.calls == [4]
-    assert sorted(record.rows for record in room.records()) == [((1.0,),), ((2.0,), (3.0,)), ((4.0,),)]
+    assert sorted(record.matrix().tolist() for record in room.records()) == [[[1.0]], [[2.0], [3.0]], [[4.0]]]
 
 
 def test_a_request_that_is_alone_waits_for_nobody(room: Room) -> None:

@@ -88,7 +88,7 @@ def test_v2(worker: Bench) -> None:
     assert [record.alias for record in predictions] == [None, "mine"]
     assert [record.reason for record in predictions] == ["champion", "asked"]
     first = predictions[0]
-    assert (first.columns, first.rows) == (tuple(COLUMNS), ((2.0, 0.1, 0.1),))
+    assert (first.names, first.values(0)) == (tuple(COLUMNS), (2.0, 0.1, 0.1))
     assert first.answers["1"][0][0] == "UP"
     assert first.event_us == first.arrival_us
     assert find(worker.folder / "payloads", "mine")[0] == predictions[1]

@@ -14,31 +14,37 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 
 class _Sequence:
-    """Stamps and random bits of ids: stamps strictly increase, also within a millisecond and when the clock steps back.
+    """Stamps and random tails of ids: stamps strictly increase, also within a millisecond and when the clock steps back.
 
-    Random bytes are fetched many at a time: a system call for each id would be most of what an id costs.
+    Random bits are fetched and written out many at a time: a system call for each id would be most of what an id costs.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
-        self._pool: list[int] = []
+        self._pool: list[tuple[int, str]] = []
         os.register_at_fork(after_in_child=self._begin_anew)
 
-    def next(self, millisecond: int) -> tuple[int, int]:
-        """Return the stamp (milliseconds and a 12-bit counter) and 62 random bits that nobody got before."""
+    def next(self, millisecond: int) -> tuple[int, str]:
+        """Return the stamp (milliseconds and a 12-bit counter) and the last two groups of an id, which nobody got before."""
         with self._lock:
             if not self._pool:
-                self._pool = list(struct.unpack("512Q", os.urandom(4_096)))
-            noise = self._pool.pop()
+                self._pool = [_tail(noise) for noise in struct.unpack("512Q", os.urandom(4_096))]
+            start, tail = self._pool.pop()
             # The counter begins anywhere in the lower quarter, so that there is room above it.
-            self._last = max((millisecond << 12) | (noise & 0x3FF), self._last + 1)
-            return self._last, noise >> 2
+            self._last = max((millisecond << 12) | start, self._last + 1)
+            return self._last, tail
 
     def _begin_anew(self) -> None:
         """A child must not give the bits that its parent gives."""
         self._lock = threading.Lock()
         self._pool = []
+
+
+def _tail(noise: int) -> tuple[int, str]:
+    """Where a counter begins, and 62 other random bits as an id ends: with the variant of RFC 9562 before them."""
+    text = f"{(noise >> 2) | 0x8000000000000000:016x}"
+    return noise & 0x3FF, f"{text[:4]}-{text[4:]}"
 
 
 _sequence = _Sequence()
@@ -53,9 +59,9 @@ def uuid7(millisecond: int | None = None) -> str:
     >>> first < second, len(first), first[14]
     (True, 36, '7')
     """
-    stamp, noise = _sequence.next(time.time_ns() // 1_000_000 if millisecond is None else millisecond)
-    moment, tail = b"%012x" % (stamp >> 12), b"%016x" % (noise | 0x8000000000000000)
-    return (b"%s-%s-7%03x-%s-%s" % (moment[:8], moment[8:], stamp & 0xFFF, tail[:4], tail[4:])).decode()
+    stamp, tail = _sequence.next(time.time_ns() // 1_000_000 if millisecond is None else millisecond)
+    head = f"{stamp:015x}"
+    return f"{head[:8]}-{head[8:12]}-7{head[12:]}-{tail}"
 
 
 def is_uuid(text: str) -> bool:

@@ -33,6 +33,7 @@ class VersionState(StrEnum):
     """What has become of a model version."""
 
     REGISTERED = "Registered"  # known, not judged
+    AWAITING_APPROVAL = "AwaitingApproval"  # the evaluation let it through; a person has to, as well
     BLESSED = "Blessed"  # the evaluation let it through; it may take part in a rollout
     REFUSED = "Refused"  # the evaluation did not
     GOLDEN = "Golden"  # it answers
@@ -42,7 +43,8 @@ class VersionState(StrEnum):
 
 
 VERSION_TRANSITIONS: dict[VersionState, frozenset[VersionState]] = {
-    VersionState.REGISTERED: frozenset({VersionState.BLESSED, VersionState.REFUSED}),
+    VersionState.REGISTERED: frozenset({VersionState.BLESSED, VersionState.REFUSED, VersionState.AWAITING_APPROVAL}),
+    VersionState.AWAITING_APPROVAL: frozenset({VersionState.BLESSED, VersionState.REFUSED, VersionState.SUPERSEDED}),
     VersionState.BLESSED: frozenset({VersionState.GOLDEN, VersionState.QUARANTINED, VersionState.SUPERSEDED}),
     VersionState.REFUSED: frozenset(),
     VersionState.GOLDEN: frozenset({VersionState.RETIRED, VersionState.QUARANTINED}),

@@ -54,7 +54,8 @@ class Logger(msgspec.Struct, frozen=True, kw_only=True):
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """One inference service.
 
-    `champion` answers what no route claims. Versions in `versions` that no route names score every request in the shadow if they
+    `champion` answers what no route claims; `baseline` percent of the requests, from the other end than the routes, it answers as the
+    fresh baseline that a canary is compared with. Versions in `versions` that no route names score every request in the shadow if they
     stand in `shadows`. `hold_from_us` is the lockstep of a replay: a request whose event time is at or past it waits until control
     has decided everything that lay before (null: nothing waits).
     """
@@ -65,6 +66,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     champion: str
     versions: tuple[Served, ...]
     routes: tuple[Route, ...] = ()
+    baseline: float = 0.0
     shadows: tuple[str, ...] = ()
     replay: bool = False
     hold_from_us: int | None = None

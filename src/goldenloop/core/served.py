@@ -39,7 +39,8 @@ class ServedForm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `tensors`: any tensors, described by `inputs` and `outputs`. `code`: a class of the user's own, which takes whatever comes.
 
     `batching` says whether the rows of several requests may be scored in one call (the first dimension of every tensor counts rows).
-    `file` is the model's file or folder, relative; `python` the interpreter that loads it, where it is not our own.
+    `file` is the model's file or folder, relative; `python` the interpreter that loads it, where it is not our own. `v1` is what a
+    classifier's table gives over the V1 protocol, which has room for one value a row.
     """
 
     form: Form
@@ -52,5 +53,6 @@ class ServedForm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     batching: bool = False
+    v1: Literal["classes", "scores"] = "classes"
     python: str | None = None
     class_name: str | None = None  # of loader `python`, where the file has several

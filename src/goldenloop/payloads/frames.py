@@ -16,15 +16,15 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-MAGIC = b"GLPAYLD\x01"
+MAGIC = b"GLPAYLD\x02"
 HEADER_BYTES = len(MAGIC)
 FRAME_BYTES = 8  # what stands before a body
 LARGEST_BODY = 256 * 1024 * 1024  # a bound, so that a damaged length is seen as such
 
 _FRAME = struct.Struct("<II")
-# A body begins as a MessagePack array (short, or with a 16-bit length) whose first element is the text "p", "l" or "x". It is looked
+# A body begins as a MessagePack array (short, or with a 16-bit length) whose first element is the text "t", "l" or "x". It is looked
 # ahead for, so that bytes before a body which happen to look like one do not hide it.
-_BODY = re.compile(rb"(?=(?:[\x90-\x9f]|\xdc..)\xa1[plx])", re.DOTALL)
+_BODY = re.compile(rb"(?=(?:[\x90-\x9f]|\xdc..)\xa1[tlx])", re.DOTALL)
 
 
 def seed_of(segment: str) -> int:

@@ -31,6 +31,14 @@ class Rows:
     labels: list[Value]
     latency_us: np.ndarray  # int64
     failed: np.ndarray  # bool: nobody answered
+    reasons: list[str] = field(default_factory=list)  # why that version answered
+    units: list[str] = field(
+        default_factory=list
+    )  # what answers were dealt out by; the request's id where there is no other
+    places: list[int] = field(default_factory=list)  # the place of the row in its request, from 0
+    scored_us: dict[str, list[int | None]] = field(
+        default_factory=dict
+    )  # how long each version took, where that was measured
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -38,16 +46,10 @@ class Rows:
 
 @dataclass(slots=True)
 class _Row:
-    event_us: int
-    id: str
+    """One row of a record, which is taken apart only when somebody asks for the row."""
+
+    record: Prediction
     index: int
-    alias: str | None
-    values: tuple[Value, ...]
-    columns: tuple[str, ...]
-    version: str
-    answers: dict[str, Answer]
-    failures: frozenset[str]
-    latency_us: int
     label: Value = None
     label_us: int | None = None
 
@@ -73,21 +75,8 @@ class Ledger:
             return
         if record.alias is not None:
             self._aliases.setdefault(record.alias, record.id)
-        failures = frozenset(record.failures)
-        for index, values in enumerate(record.rows):
-            row = _Row(
-                event_us=record.event_us,
-                id=record.id,
-                index=index,
-                alias=record.alias,
-                values=values,
-                columns=record.columns,
-                version=record.version,
-                answers={version: answers[index] for version, answers in record.answers.items()},
-                failures=failures,
-                latency_us=record.latency_us,
-            )
-            self._rows[record.id, index] = row
+        for index in range(record.rows):
+            self._rows[record.id, index] = _Row(record, index)
             key = (record.event_us, record.id, index)
             if not self._order or key > self._order[-1]:
                 self._order.append(key)
@@ -125,30 +114,37 @@ class Ledger:
         """The rows from place `first` to before `last` in event-time order, as far as they are still in memory."""
         first, last = max(0, first - self._dropped), max(0, last - self._dropped)
         rows = [self._rows[identity, index] for _, identity, index in self._order[first:last]]
-        names = list(dict.fromkeys(name for row in rows for name in row.columns))
-        uniform = all(row.columns == rows[0].columns for row in rows)
-        if uniform and rows:
-            columns = {
-                name: list(values)
-                for name, values in zip(names, zip(*(row.values for row in rows), strict=True), strict=True)
-            }
-        else:
-            maps = [dict(zip(row.columns, row.values, strict=True)) for row in rows]
-            columns = {name: [values.get(name) for values in maps] for name in names}
-        versions = list(dict.fromkeys(version for row in rows for version in row.answers))
+        records = [row.record for row in rows]
+        places = [row.index for row in rows]
+        versions = list(dict.fromkeys(version for record in records for version in record.answers))
         return Rows(
-            ids=[row.id for row in rows],
-            event_us=np.fromiter((row.event_us for row in rows), dtype=np.int64, count=len(rows)),
-            columns=columns,
-            answered_by=[row.version for row in rows],
-            answers={version: [row.answers.get(version) for row in rows] for version in versions},
+            ids=[record.id for record in records],
+            event_us=np.fromiter((record.event_us for record in records), dtype=np.int64, count=len(rows)),
+            columns=_columns(records, places),
+            answered_by=[record.version for record in records],
+            answers={
+                version: [
+                    None if (given := record.answers.get(version)) is None else given[place]
+                    for record, place in zip(records, places, strict=True)
+                ]
+                for version in versions
+            },
             failures={
-                version: [version in row.failures for row in rows]
-                for version in dict.fromkeys(version for row in rows for version in row.failures)
+                version: [version in record.failures for record in records]
+                for version in dict.fromkeys(version for record in records for version in record.failures)
             },
             labels=[_known(row, as_of_us) for row in rows],
-            latency_us=np.fromiter((row.latency_us for row in rows), dtype=np.int64, count=len(rows)),
-            failed=np.fromiter((row.version not in row.answers for row in rows), dtype=bool, count=len(rows)),
+            latency_us=np.fromiter((record.latency_us for record in records), dtype=np.int64, count=len(rows)),
+            failed=np.fromiter(
+                (record.version not in record.answers for record in records), dtype=bool, count=len(rows)
+            ),
+            places=places,
+            reasons=[record.reason for record in records],
+            units=[record.unit or record.id for record in records],
+            scored_us={
+                version: [record.scored_us.get(version) for record in records]
+                for version in dict.fromkeys(version for record in records for version in record.scored_us)
+            },
         )
 
     def labelled_since(self, moment_us: int, *, as_of_us: int) -> int:
@@ -165,15 +161,15 @@ class Ledger:
         elif label.observed_us is not None:
             row.label_us = label.observed_us
         else:
-            row.label_us = max(row.event_us, self.watermark_us or row.event_us)
+            row.label_us = max(row.record.event_us, self.watermark_us or row.record.event_us)
         self.labelled += 1
         insort(self._label_times, row.label_us)
 
     def _drop_oldest(self, count: int) -> None:
         for _, identity, index in self._order[:count]:
             row = self._rows.pop((identity, index))
-            if row.alias is not None:
-                self._aliases.pop(row.alias, None)
+            if row.record.alias is not None:
+                self._aliases.pop(row.record.alias, None)
         del self._order[:count]
         self._dropped += count
 
@@ -182,3 +178,18 @@ def _known(row: _Row, as_of_us: int | None) -> Value:
     if row.label_us is None or (as_of_us is not None and row.label_us > as_of_us):
         return None
     return row.label
+
+
+def _columns(records: list[Prediction], places: list[int]) -> dict[str, list[Value]]:
+    """The values of rows by column; None where a row's request did not have the column."""
+    if not records:
+        return {}
+    first = records[0]
+    if all(record.rows == 1 and record.columns == first.columns for record in records):
+        # As it nearly always is: the numbers of all rows are one piece of memory.
+        numbers = np.frombuffer(b"".join([record.numbers for record in records]), dtype="<f8")
+        by_column: list[list[Value]] = numbers.reshape(len(records), -1).T.tolist()
+        by_column += [list(texts) for texts in zip(*(record.texts for record in records), strict=True)]
+        return dict(zip(first.names, by_column, strict=True))
+    rows = [record.row(place) for record, place in zip(records, places, strict=True)]
+    return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}

@@ -364,6 +364,29 @@ def segments(folder: Path) -> list[str]:
         return []
 
 
+def read_segment(path: Path) -> tuple[list[tuple[int, Record]], list[Damage]]:
+    """Every record of a segment with the offset after it, and every stretch that holds none. Nothing of one that is gone."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return [], []
+    decoder = msgspec.msgpack.Decoder(Record)
+    records: list[tuple[int, Record]] = []
+    damage: list[Damage] = []
+    if content[: frames.HEADER_BYTES] != frames.MAGIC:
+        damage.append(Damage(path.name, 0, "the header is not that of a segment of this version"))
+    start = min(frames.HEADER_BYTES, len(content))
+    for piece in frames.pieces(memoryview(content), start, seed=frames.seed_of(path.name), whole=True):
+        if piece.body is None:
+            damage.append(Damage(path.name, piece.offset, piece.reason))
+            continue
+        try:
+            records.append((piece.end, decoder.decode(piece.body)))
+        except msgspec.DecodeError as error:
+            damage.append(Damage(path.name, piece.offset, f"not a record: {error}"))
+    return records, damage
+
+
 def find(folder: Path, prediction_id: str) -> tuple[Prediction | Exchange | None, list[Label]]:
     """Return the prediction with this id and every label that names it, by the id or by its alias, in the order of their arrival.
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 Value: TypeAlias = float | int | str | bool | None
 
@@ -13,11 +17,13 @@ Value: TypeAlias = float | int | str | bool | None
 Answer: TypeAlias = tuple[str | float, tuple[float, ...]]
 
 
-class Prediction(msgspec.Struct, frozen=True, array_like=True, tag="p"):
-    """One request: what came, what every version that scored it said, and whose answer went out.
+class Prediction(msgspec.Struct, frozen=True, array_like=True, tag="t"):
+    """One request with rows of a table: what came, what every version that scored it said, and whose answer went out.
 
-    `answers` maps a version to one answer a row; a version that failed is in `failures` with the reason instead. `rows` holds one
-    tuple a row, in the order of `columns`.
+    `columns` names those of numbers and then those of texts, as one text of JSON: the same in every record, it is read once. `numbers`
+    are their values row by row, float64, little endian, NaN where one is missing: as they were scored, so that nothing is lost and writing
+    costs what copying does. `texts` are the others row by row, None where missing. `answers` maps a version to one answer a row; a version
+    that failed is in `failures` with the reason instead.
     """
 
     id: str
@@ -26,13 +32,50 @@ class Prediction(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     service: str
     arrival_us: int
     event_us: int
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Value, ...], ...]
+    columns: str
+    rows: int
+    numbers: bytes
+    texts: tuple[str | None, ...]
     version: str
-    reason: str  # why this version: "champion", "canary", "sticky" or "asked"
+    # Why this version: "champion", "canary", "sticky", "baseline" (the champion, beside a canary of the same size), "fallback" (it was
+    # the challenger's turn, and the champion answered in its place) or "asked".
+    reason: str
     answers: dict[str, tuple[Answer, ...]]
     failures: dict[str, str]
     latency_us: int
+    unit: str = (
+        ""  # what answers were dealt out by: a digest of the route key; empty where each request stands for itself
+    )
+    scored_us: dict[str, int] = {}  # how long each version took, where several scored the request
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return names_of(self.columns)
+
+    def values(self, place: int) -> tuple[Value, ...]:
+        """One row's values, in the order of `names`."""
+        width = len(self.texts) // self.rows
+        return (*self.matrix()[place].tolist(), *self.texts[place * width : (place + 1) * width])
+
+    def row(self, place: int) -> dict[str, Value]:
+        """The values of one row by column."""
+        return dict(zip(self.names, self.values(place), strict=True))
+
+    def matrix(self) -> NDArray[np.float64]:
+        """The numbers, [rows, number columns]."""
+        return np.frombuffer(self.numbers, dtype="<f8").reshape(self.rows, -1)
+
+
+def columns_of(names: Sequence[str]) -> str:
+    """Names of columns as a record has them."""
+    return msgspec.json.encode(names).decode()
+
+
+@lru_cache(maxsize=1024)
+def names_of(columns: str) -> tuple[str, ...]:
+    """The names in a record's `columns`."""
+    return msgspec.json.decode(columns, type=tuple[str, ...])
 
 
 # A tensor as the log keeps it: name, datatype, shape, raw bytes as the Open Inference Protocol has them.

@@ -25,7 +25,7 @@ from goldenloop.core.routing import Graph, RoutingTable, Service
 from goldenloop.payloads.log import PayloadWriter
 from goldenloop.payloads.records import Exchange, Label, LoggedTensor, Prediction, Record, Value
 from goldenloop.serving.metrics import Metrics
-from goldenloop.serving.queues import Facts, Job, ServiceQueue, TimedOutError, TooManyError
+from goldenloop.serving.queues import Job, ServiceQueue, TimedOutError, TooManyError
 from goldenloop.serving.scorers import Scorer
 from goldenloop.serving.work import Arrays, Document, Result, TensorWork, Work
 from goldenloop.standards.open_inference.tensors import Tensor
@@ -132,11 +132,19 @@ class Deployed:
                 upto += route.percent * _BUCKETS / 100
                 if bucket < upto:
                     return route.version, "sticky" if route_key else "canary"
+            # From the other end, so that both grow with their share and nobody changes sides.
+            if bucket >= (100 - self.service.baseline) * _BUCKETS / 100:
+                return self.service.champion, "baseline"
         return self.service.champion, "champion"
 
 
 def _kind(scorer: Scorer) -> object:
     return scorer.signature.inputs if scorer.signature is not None else scorer.form
+
+
+def _unit(route_key: str) -> str:
+    """What the log keeps of a route key: enough to tell two apart, not the key."""
+    return hashlib.blake2b(route_key.encode(), digest_size=8).hexdigest()
 
 
 def _bucket(namespace: str, name: str, key: str) -> int:
@@ -425,22 +433,26 @@ class DataPlane:
         version, reason = deployed.choose(asked=asked, identity=identity, route_key=route_key)
         works = _lay_out(deployed, question, version, is_asked=bool(asked))
         rows = next(iter(works.values())).rows
-        facts = Facts(
-            identity,
-            question.alias,
-            version,
-            reason,
-            arrival_us,
-            arrival_us if event_us is None else event_us,
-            asked=bool(asked),
-        )
         queue = self._queue(deployed)
-        job = Job(deployed, works, rows=rows, facts=facts, future=queue.future())
+        job = Job(
+            deployed,
+            works,
+            rows=rows,
+            identity=identity,
+            alias=question.alias,
+            version=version,
+            reason=reason,
+            arrival_us=arrival_us,
+            event_us=arrival_us if event_us is None else event_us,
+            asked=bool(asked),
+            unit=_unit(route_key) if route_key and deployed.service.routes else "",
+            future=queue.future(),
+        )
         deployed.used_at = job.submitted
         await queue.submit(job)
         if self.note is not None:
             self.note(job, perf_counter())
-        version = facts.version
+        version = job.version
         failure = job.failures.get(version)
         if failure is not None:
             if isinstance(failure, TimedOutError) or deployed.models[version].is_away(failure):
@@ -465,11 +477,10 @@ class DataPlane:
         now_us = self._clock.now_us()
         records: list[Record] = []
         for job in jobs:
-            facts = job.facts
-            if job.failures or facts.version not in job.answers:
-                _settle_version(job, facts)
+            if job.failures or job.version not in job.answers:
+                _settle_version(job)
             if job.deployed.service.log_payloads:
-                records.append(_record_of(job, facts, now_us))
+                records.append(_record_of(job, now_us))
         if records:
             try:
                 self._writer.write(*records)
@@ -505,7 +516,7 @@ class DataPlane:
 
     def _count_failures(self, job: Job) -> None:
         for failed in job.failures:
-            if failed != job.facts.version:
+            if failed != job.version:
                 self.metrics.shadow_failed(job.deployed.namespace, job.deployed.name, failed)
 
 
@@ -532,51 +543,55 @@ def _lay_out(deployed: Deployed, question: Question, version: str, *, is_asked: 
     return works
 
 
-def _settle_version(job: Job, facts: Facts) -> None:
+def _settle_version(job: Job) -> None:
     """Where a challenger was to answer and could not, the champion answers."""
-    if facts.version in job.answers or facts.asked:
+    if job.version in job.answers or job.asked:
         return
-    if facts.version not in job.works:
-        job.failures.setdefault(facts.version, InvalidSpecError("the rows do not fit what this version takes"))
+    if job.version not in job.works:
+        job.failures.setdefault(job.version, InvalidSpecError("the rows do not fit what this version takes"))
     champion = job.deployed.service.champion
     if champion in job.works:
-        facts.version, facts.reason = champion, "champion"
+        job.version, job.reason = champion, "fallback"
 
 
-def _record_of(job: Job, facts: Facts, now_us: int) -> Record:
-    scorer = job.deployed.models[facts.version]
+def _record_of(job: Job, now_us: int) -> Record:
+    scorer = job.deployed.models[job.version]
     failures = {version: str(error) for version, error in job.failures.items()}
-    work = job.works[facts.version]
+    work = job.works[job.version]
     if isinstance(work, Batch):
         assert scorer.layout is not None  # it was laid out by it
         return Prediction(
-            id=facts.identity,
-            alias=facts.alias,
+            id=job.identity,
+            alias=job.alias,
             namespace=job.deployed.namespace,
             service=job.deployed.name,
-            arrival_us=facts.arrival_us,
-            event_us=facts.event_us,
-            columns=scorer.layout.names,
-            rows=scorer.layout.values(work),
-            version=facts.version,
-            reason=facts.reason,
+            arrival_us=job.arrival_us,
+            event_us=job.event_us,
+            columns=scorer.columns,
+            rows=work.rows,
+            numbers=work.numbers.tobytes(),
+            texts=tuple(work.texts.ravel().tolist()),
+            version=job.version,
+            reason=job.reason,
             answers=job.answers,  # type: ignore[arg-type]  # a table's results are answers
             failures=failures,
-            latency_us=now_us - facts.arrival_us,
+            latency_us=now_us - job.arrival_us,
+            unit=job.unit,
+            scored_us=job.took_us,
         )
     return Exchange(
-        id=facts.identity,
-        alias=facts.alias,
+        id=job.identity,
+        alias=job.alias,
         namespace=job.deployed.namespace,
         service=job.deployed.name,
-        arrival_us=facts.arrival_us,
-        event_us=facts.event_us,
+        arrival_us=job.arrival_us,
+        event_us=job.event_us,
         request=_logged(work.arrays if isinstance(work, TensorWork) else Document(work.document)),
-        version=facts.version,
-        reason=facts.reason,
+        version=job.version,
+        reason=job.reason,
         answers={version: _logged(result) for version, result in job.answers.items()},  # type: ignore[arg-type]
         failures=failures,
-        latency_us=now_us - facts.arrival_us,
+        latency_us=now_us - job.arrival_us,
     )
 
 

@@ -34,22 +34,37 @@ class TimedOutError(UnavailableError):
     """The model did not answer in the time that the service gives it."""
 
 
-class Facts:
-    """What is known of a request when it goes into the queue, and written down when it comes out."""
+class Job:
+    """One request on its way through a queue, and what is written down of it when it comes out.
 
-    __slots__ = ("alias", "arrival_us", "asked", "event_us", "identity", "reason", "version")
+    `works` maps each version that scores to its rows; `answers` and `failures` are filled in. `version` is the one that answers, `reason`
+    why; `asked` says that the caller named it.
+    """
+
+    __slots__ = (
+        "alias", "answers", "arrival_us", "asked", "begun", "deployed", "event_us", "failures", "future", "identity", "reason", "rows",
+        "scored", "submitted", "timer", "took_us", "unit", "version", "works",
+    )  # fmt: skip
 
     def __init__(
         self,
+        deployed: Deployed,
+        works: dict[str, Work],
+        *,
+        rows: int,
         identity: str,
-        alias: str | None,
         version: str,
         reason: str,
         arrival_us: int,
         event_us: int,
-        *,
-        asked: bool,
+        future: asyncio.Future[None],
+        alias: str | None = None,
+        asked: bool = False,
+        unit: str = "",
     ) -> None:
+        self.deployed = deployed
+        self.works = works
+        self.rows = rows
         self.identity = identity
         self.alias = alias
         self.version = version
@@ -57,27 +72,13 @@ class Facts:
         self.arrival_us = arrival_us
         self.event_us = event_us
         self.asked = asked
-
-
-class Job:
-    """One request on its way through a queue. `works` maps each version that scores to its rows; `answers` and `failures` are filled in."""
-
-    __slots__ = (
-        "answers", "begun", "deployed", "facts", "failures", "future", "rows", "scored", "submitted", "timer", "works",
-    )  # fmt: skip
-
-    def __init__(
-        self, deployed: Deployed, works: dict[str, Work], *, rows: int, facts: Facts, future: asyncio.Future[None]
-    ) -> None:
-        self.deployed = deployed
-        self.works = works
-        self.rows = rows
-        self.facts = facts
+        self.unit = unit
+        self.future = future
         self.answers: dict[str, Result] = {}
         self.failures: dict[str, GoldenloopError] = {}
-        self.future = future
         self.timer: asyncio.TimerHandle | None = None
         self.submitted = perf_counter()
+        self.took_us: dict[str, int] = {}  # by version, where several score it
         self.begun = self.scored = 0.0  # when the call began that scored it, and when it had an answer
 
 
@@ -194,16 +195,19 @@ class ServiceQueue:
         first = batch[0]
         if len(batch) == 1:
             for version, work in first.works.items():
+                started = perf_counter()
                 try:
                     first.answers[version] = first.deployed.models[version].score(work)
                 except GoldenloopError as error:
                     first.failures[version] = error
+                _note_time(batch, version, started)
             self._finish(batch, begun)
             return
         counts = [job.rows for job in batch]
         shared: dict[int, Work] = {}  # versions that take the same columns are given the same rows
         for version, work in first.works.items():
             scorer = first.deployed.models[version]
+            started = perf_counter()
             whole = shared.get(id(work))
             if whole is None:
                 whole = shared[id(work)] = joined([job.works[version] for job in batch])
@@ -215,9 +219,11 @@ class ServiceQueue:
                         job.answers[version] = scorer.score(job.works[version])
                     except GoldenloopError as own:
                         job.failures[version] = own
+                _note_time(batch, version, started)
                 continue
             for job, result in zip(batch, results, strict=True):
                 job.answers[version] = result
+            _note_time(batch, version, started)
         self._finish(batch, begun)
 
     async def _ask(self, batch: list[Job]) -> None:
@@ -235,6 +241,7 @@ class ServiceQueue:
         deployed = batch[0].deployed
         scorer = deployed.models[version]
         seconds = deployed.service.timeout_seconds
+        started = perf_counter()
         try:
             whole = joined([job.works[version] for job in batch])
             results = parts(await scorer.ask(whole, timeout_seconds=seconds), [job.rows for job in batch])
@@ -251,6 +258,7 @@ class ServiceQueue:
             return
         for job, result in zip(batch, results, strict=True):
             job.answers[version] = result
+        _note_time(batch, version, started)
 
     def _finish(self, batch: list[Job], begun: float) -> None:
         rows = sum(job.rows for job in batch)
@@ -291,3 +299,11 @@ class ServiceQueue:
         job.answers.clear()
         job.failures = dict.fromkeys(job.works, error)
         self._hand_over([job])
+
+
+def _note_time(batch: list[Job], version: str, started: float) -> None:
+    """How long a version took, where there is another to compare it with."""
+    if len(batch[0].works) > 1:
+        took_us = round((perf_counter() - started) * 1_000_000)
+        for job in batch:
+            job.took_us[version] = took_us

@@ -59,6 +59,9 @@ def predicted_of(answered: Answered) -> Predicted:
     result, scorer = answered.result, answered.scorer
     if scorer.signature is not None:
         assert isinstance(result, tuple)
+        if scorer.form.v1 == "scores":
+            is_binary = len(scorer.signature.classes) == 2
+            return Predicted([shares[1] if is_binary else shares for _, shares in result], answered)
         return Predicted(labels_of(result, scorer.signature), answered)
     if isinstance(result, Document):
         content = result.content

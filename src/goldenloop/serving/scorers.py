@@ -19,6 +19,7 @@ from goldenloop.core.errors import GoldenloopError, InvalidSpecError, Unavailabl
 from goldenloop.core.routing import Served, Service
 from goldenloop.core.served import SERVED_FILE, ServedForm
 from goldenloop.core.signatures import Signature
+from goldenloop.payloads.records import columns_of
 from goldenloop.serving.graphs import load_graph
 from goldenloop.serving.models import load, read_signature
 from goldenloop.serving.predictors.answers import answers_of
@@ -44,6 +45,7 @@ class Scorer:
         self.form = form
         self.signature: Signature | None = form.signature if form.form == "table" else None
         self.layout = Layout(self.signature) if self.signature is not None else None
+        self.columns = "" if self.layout is None else columns_of(self.layout.logged)  # as the payload log names them
         self.size_bytes = size_bytes
         self.load_seconds = 0.0
 

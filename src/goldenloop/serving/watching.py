@@ -1,13 +1,13 @@
 """Watching requests, where somebody asks for it: an access log, traces.
 
-A `Watch` follows one request from its first byte to its last. The transports make it (`WatchedApplication`, `watched_methods`), the data
+A `Watch` follows one request from its first byte to its last. The transports make it (`watched_handler`, `watched_methods`), the data
 plane notes in it what it answered, and when the request has ended it is given to the watchers. Without watchers none of this is there: the
 data plane looks at one attribute, and the transports are not wrapped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Protocol
@@ -19,8 +19,9 @@ from goldenloop.serving.statuses import status_of
 
 if TYPE_CHECKING:
     from goldenloop.serving.grpc.inbox import Content
+    from goldenloop.serving.http.connection import Handler
+    from goldenloop.serving.http.messages import Request, Response
     from goldenloop.serving.queues import Job
-    from goldenloop.serving.rest import Receive, Scope, Send, Sent
 
 _CURRENT: ContextVar[Watch | None] = ContextVar("watch", default=None)
 _LARGEST = 64  # answers noted of one request: a graph asks several services
@@ -46,15 +47,15 @@ class Noted:
     def __init__(self, job: Job, logged: float) -> None:
         self.namespace = job.deployed.namespace
         self.service = job.deployed.name
-        self.version = job.facts.version
-        self.identity = job.facts.identity
-        self.reason = job.facts.reason
+        self.version = job.version
+        self.identity = job.identity
+        self.reason = job.reason
         self.rows = job.rows
         self.submitted = job.submitted
         self.scoring = job.begun or logged
         self.scored = job.scored or logged
         self.logged = logged
-        failure = job.failures.get(job.facts.version)
+        failure = job.failures.get(job.version)
         self.failure = "" if failure is None else str(failure)
 
 
@@ -110,45 +111,28 @@ def note(job: Job, logged: float) -> None:
         watch.noted.append(Noted(job, logged))
 
 
-class WatchedApplication:
-    """An ASGI application whose requests are watched."""
+def watched_handler(handler: Handler, watchers: Sequence[Watcher]) -> Handler:
+    """What answers requests over HTTP, with its requests watched."""
 
-    def __init__(
-        self, application: Callable[[Scope, Receive, Send], Awaitable[None]], watchers: Sequence[Watcher]
-    ) -> None:
-        self._application = application
-        self._watchers = watchers
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        from goldenloop.serving.rest import Headers
-
-        client = scope.get("client")
-        headers = Headers(scope["headers"])
+    async def answer(request: Request) -> Response:
         watch = Watch(
             protocol="http",
-            method=scope["method"],
-            path=scope["path"],
-            client="" if client is None else f"{client[0]}:{client[1]}",
-            headers=headers,
+            method=request.method,
+            path=request.path,
+            client=request.peer,
+            headers=request.headers,
         )
-        length = headers.get("content-length") or ""
-        watch.received = int(length[:18]) if length.isdigit() else 0
-
-        async def seen(message: Sent) -> None:
-            if message["type"] == "http.response.start":
-                watch.status = int(str(message["status"]))
-            elif isinstance(body := message.get("body"), bytes):
-                watch.sent += len(body)
-            await send(message)
-
+        watch.received = len(request.body)
         token = _CURRENT.set(watch)
         try:
-            await self._application(scope, receive, seen)
+            response = await handler(request)
+            watch.status, watch.sent = response.status, len(response.content)
+            return response
         finally:
             _CURRENT.reset(token)
-            _ended(watch, self._watchers)
+            _ended(watch, watchers)
+
+    return answer
 
 
 def watched_methods(methods: Methods, watchers: Sequence[Watcher]) -> Methods:

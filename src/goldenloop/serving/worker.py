@@ -11,26 +11,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import gc
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import uvicorn
-
+    from goldenloop.serving.http.connection import Handler
     from goldenloop.serving.watching import Watcher
 
 DRAIN_SECONDS = 10
-LEAVING_SECONDS = 0.3  # between the last connection that is taken and the end of those that are idle
 WANTED_SECONDS = 30.0  # for control to load or unload a service
-KEEP_ALIVE_SECONDS = 75  # longer than clients keep idle connections, so that they are the ones who close
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +54,7 @@ async def serve(settings: Settings) -> None:
     from goldenloop.payloads.log import PayloadWriter
     from goldenloop.serving.dataplane import DataPlane, Deployed
     from goldenloop.serving.endpoints import Endpoints
+    from goldenloop.serving.http.server import HttpServer
     from goldenloop.serving.link import ControlLink
     from goldenloop.serving.metrics import FLUSH_SECONDS, Metrics
     from goldenloop.serving.notices import Notices
@@ -118,43 +114,38 @@ async def serve(settings: Settings) -> None:
     await follower.all_loaded()  # before the first request is taken
     notices = Notices(settings.payloads.parent / "notices", settings.name, count=metrics.noticed)
     endpoints = Endpoints(plane, want=want, notices=notices)
-    application = Application(endpoints)
+    handler: Handler = Application(endpoints).answer
     watchers = watchers_of(settings.access_log, settings.otel)
     if watchers:
-        from goldenloop.serving.watching import WatchedApplication, note
+        from goldenloop.serving.watching import note, watched_handler
 
-        server = _server(WatchedApplication(application, watchers))
+        handler = watched_handler(handler, watchers)
         plane.note = note
-    else:
-        server = _server(application)
+    server = HttpServer(handler)
     loop = asyncio.get_running_loop()
 
     grpc_server = None
-    draining: list[asyncio.Task[None]] = []
     if settings.grpc_fd is not None:
         from goldenloop.serving.grpc.server import GrpcServer
 
         grpc_server = GrpcServer(endpoints, watchers=watchers)
         await grpc_server.start(socket.socket(fileno=settings.grpc_fd))
 
-    def stop() -> None:
-        """Take no more connections, and serve those that are there once more: their first request may be on its way."""
-        plane.stop()
-        application.leave()
-        for listening in server.servers:
-            listening.close()
-        loop.call_later(LEAVING_SECONDS, setattr, server, "should_exit", True)
-        if grpc_server is not None and not draining:
-            draining.append(asyncio.create_task(grpc_server.drain(DRAIN_SECONDS)))
+    stopping = asyncio.Event()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stopping.set)
     tasks = [asyncio.create_task(work) for work in (follower.follow(), link.run(), flush())]
     gc.collect()
     gc.freeze()  # what is loaded now stays: the collector need not look at it again
     try:
-        await server.serve(sockets=[socket.socket(fileno=settings.http_fd)])
-        await asyncio.gather(*draining)
+        await server.start(socket.socket(fileno=settings.http_fd))
+        await stopping.wait()
+        plane.stop()
+        drained = [server.drain(DRAIN_SECONDS)]
+        if grpc_server is not None:
+            drained.append(grpc_server.drain(DRAIN_SECONDS))
+        await asyncio.gather(*drained)
     finally:
         for task in tasks:
             task.cancel()
@@ -178,35 +169,6 @@ def watchers_of(access_log: str | None, otel: str | None) -> list[Watcher]:
 
         watchers.append(Telemetry(otel))
     return watchers
-
-
-def _server(application: object) -> uvicorn.Server:
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        """Leaves signals to us: the library raises them again after it has stopped, which would not end with 0."""
-
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield
-
-    return Server(
-        uvicorn.Config(
-            application,  # type: ignore[arg-type]  # ours is typed by what it reads
-            http="httptools",
-            loop="none",
-            lifespan="off",
-            interface="asgi3",
-            ws="none",
-            access_log=False,
-            log_config=None,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
-        )
-    )
 
 
 def _settings(arguments: list[str]) -> Settings:

@@ -37,11 +37,10 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     @staticmethod
     def joined(batches: Sequence[Batch]) -> Batch:
         """Return the rows of all batches, one after the other; they must be of one signature."""
-        return Batch(
-            sum(batch.rows for batch in batches),
-            np.concatenate([batch.numbers for batch in batches]),
-            np.concatenate([batch.texts for batch in batches]),
-        )
+        numbers = np.concatenate([batch.numbers for batch in batches])
+        if batches[0].texts.shape[1]:
+            return Batch(len(numbers), numbers, np.concatenate([batch.texts for batch in batches]))
+        return Batch(len(numbers), numbers, np.empty((len(numbers), 0), dtype=object))
 
 
 class Layout:
@@ -54,14 +53,15 @@ class Layout:
         self.number_names = tuple(column.name for column in signature.inputs if column.kind == "number")
         self.category_names = tuple(column.name for column in signature.inputs if column.kind == "category")
         self.is_all_numbers = not self.category_names
+        self.logged = self.number_names + self.category_names  # as the payload log has them
         self._known = frozenset(self.names)
-        self._kinds = {column.name: column.kind for column in signature.inputs}
         # Rows in the signature's order from numbers beside texts: a place in (numbers + texts) for each column.
-        places = {name: place for place, name in enumerate(self.number_names + self.category_names)}
+        places = {name: place for place, name in enumerate(self.logged)}
         self._order = [places[name] for name in self.names]
+        self._kinds = {column.name: column.kind for column in signature.inputs}
 
     def values(self, batch: Batch) -> tuple[tuple[Value, ...], ...]:
-        """Return the rows in the signature's order, as the payload log keeps them."""
+        """Return the rows in the signature's order."""
         if self.is_all_numbers:
             return tuple(map(tuple, batch.numbers.tolist()))
         order = self._order
@@ -85,6 +85,11 @@ class Layout:
             numbers = _finite(matrix.astype(np.float64, copy=False), self.names, where)
             return Batch(len(numbers), numbers, np.empty((len(numbers), 0), dtype=object))
         return self.from_columns({name: matrix[:, place] for place, name in enumerate(self.names)}, where=where)
+
+    def from_numbers(self, rows: Sequence[Sequence[float]], *, where: str) -> Batch:
+        """Return the batch of rows of as many numbers as there are columns; all columns must be numbers."""
+        numbers = _finite(np.array(rows, dtype=np.float64), self.names, where)
+        return Batch(len(rows), numbers, np.empty((len(rows), 0), dtype=object))
 
     def from_columns(
         self, given: Mapping[str, NDArray[np.generic]], *, where: str, also: frozenset[str] = _NOTHING_KNOWN

@@ -42,6 +42,7 @@ class Booster(Protocol):
     name: str
     columns: tuple[str, ...]
     classes: int  # 0 for a regression
+    gives_classes: bool  # its own `predict` gives the class and not how probable it is
     categories: Mapping[int, Sequence[str]]  # the texts that a column holds, by its place; the others hold numbers
 
     def points(self) -> dict[int, NDArray[np.float64]]:
@@ -68,6 +69,7 @@ class _XGBoost:
     classes: int
     booster: object
     categories: Mapping[int, Sequence[str]]
+    gives_classes: bool = False
 
     def points(self) -> dict[int, NDArray[np.float64]]:
         document = json.loads(bytes(self.booster.save_raw("json")))  # type: ignore[attr-defined]
@@ -107,6 +109,7 @@ class _LightGBM:
     classes: int
     booster: object
     categories: Mapping[int, Sequence[str]]
+    gives_classes: bool = False
 
     def points(self) -> dict[int, NDArray[np.float64]]:
         table = self.booster.trees_to_dataframe()  # type: ignore[attr-defined]
@@ -177,7 +180,7 @@ def load_xgboost(path: Path) -> Booster:
         classes = max(2, int(config["learner_model_param"]["num_class"]))
     if objective == "multi:softmax":
         booster.set_param({"objective": "multi:softprob"})  # the same model, which gives the probabilities too
-    return _XGBoost(f"Booster({objective})", columns, classes, booster, {})
+    return _XGBoost(f"Booster({objective})", columns, classes, booster, {}, objective == "multi:softmax")
 
 
 def load_lightgbm(path: Path) -> Booster:

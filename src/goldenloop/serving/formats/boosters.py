@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import msgspec
 
 from goldenloop.core.errors import GoldenloopError, RefusedError
 from goldenloop.core.served import ServedForm
 from goldenloop.serving.conversion.boosters import (
+    Booster,
     ask_booster,
     convert_booster,
     load_lightgbm,
@@ -98,7 +102,7 @@ def make(found: Found, out: Path) -> Made:
             signature=signature,
             batching=True,
         )
-        made = in_process(form, sample, expected, why=str(error), out=out)
+        made = _scoring(in_process(form, sample, expected, why=str(error), out=out), booster)
         keep_explainer(
             out,
             signature,
@@ -116,7 +120,14 @@ def make(found: Found, out: Path) -> Made:
     )
     if explainer.form is None:
         kept.unlink()
-    return converted(found, record)
+    return _scoring(converted(found, record), booster)
+
+
+def _scoring(made: Made, booster: Booster) -> Made:
+    """A booster gives to V1 clients what its `predict` gives: probabilities, unless classes were asked for in training."""
+    if not booster.classes or booster.gives_classes:
+        return made
+    return replace(made, form=msgspec.structs.replace(made.form, v1="scores"))
 
 
 def _ending(path: Path) -> str:

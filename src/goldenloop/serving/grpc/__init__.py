@@ -9,7 +9,8 @@
     status       the status of a call, and the one table from an error to it
     calls        a call from its first message to its last; deadlines and cancelling
     services     what is called: inference, `health`, `reflection`
-    server       sockets, timers, draining
+    listening    sockets, timers, draining
+    server       what an inference worker serves
 
 Why not a library's server: with the same handler, server CPU per unary call was 48 to 59 µs here, 48 to 72 with zttp (a parser in Zig), 453
 with grpc.aio, and 785 with grpcio's threads handing over to the loop. A parser in C saves little, because clients repeat their header

@@ -67,23 +67,49 @@ class _Answered(msgspec.Struct, omit_defaults=True):
     parameters: Mapping[str, object] | None = None
 
 
+class _Numbers(msgspec.Struct):
+    """The commonest request of all, read in one pass: rows of nothing but numbers."""
+
+    instances: list[list[float]]
+    inputs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    parameters: dict[str, object] | None = None
+    id: str | None = None
+
+
 class V1Request:
-    """A V1 request, read but not yet made rows or tensors of. Exactly one of `instances` and `inputs` is there."""
+    """A V1 request, read but not yet made rows or tensors of. Exactly one of `instances` and `inputs` is there: `where` says which.
 
-    __slots__ = ("content", "id", "parameters", "where")
+    `numbers` are the rows where all of them are lists of numbers, else None; `content` is what was sent, as JSON, in either case.
+    """
 
-    def __init__(self, document: _Predict) -> None:
+    __slots__ = ("_body", "id", "numbers", "parameters", "where")
+
+    def __init__(
+        self,
+        body: bytes | msgspec.Raw,
+        where: str,
+        document: _Numbers | _Predict,
+        numbers: list[list[float]] | None = None,
+    ) -> None:
         self.id = document.id or ""
         self.parameters: dict[str, object] = document.parameters or {}
-        has_instances = not isinstance(document.instances, msgspec.UnsetType)
-        self.where = "instances" if has_instances else "inputs"
-        content = document.instances if has_instances else document.inputs
-        assert isinstance(content, msgspec.Raw)  # `read_v1` saw to it
-        self.content = content
+        self.where = where
+        self.numbers = numbers
+        self._body = body
+
+    @property
+    def content(self) -> msgspec.Raw:
+        """The value of `instances` or `inputs`."""
+        if isinstance(self._body, msgspec.Raw):
+            return self._body
+        content = _predict_decoder.decode(self._body).instances
+        assert isinstance(content, msgspec.Raw)  # it was read before
+        return content
 
 
 _infer_decoder = msgspec.json.Decoder(_Infer)
 _predict_decoder = msgspec.json.Decoder(_Predict)
+_numbers_decoder = msgspec.json.Decoder(_Numbers)
 _encoder = msgspec.json.Encoder()
 
 
@@ -188,12 +214,18 @@ def json_of_response(response: InferResponse) -> bytes:
 
 def read_v1(body: bytes) -> V1Request:
     """Read a V1 request. Raises InvalidSpecError."""
+    with contextlib.suppress(msgspec.DecodeError, RecursionError):
+        plain = _numbers_decoder.decode(body)
+        if plain.inputs is msgspec.UNSET:
+            return V1Request(body, "instances", plain, plain.instances)
     document = _decode(_predict_decoder, body)
-    if (document.instances is msgspec.UNSET) == (document.inputs is msgspec.UNSET):
-        raise InvalidSpecError(
-            "exactly one of 'instances' and 'inputs' must be there", where="body", mend='Send {"instances": [ROW, …]}.'
-        )
-    return V1Request(document)
+    if isinstance(document.instances, msgspec.Raw) and document.inputs is msgspec.UNSET:
+        return V1Request(document.instances, "instances", document)
+    if isinstance(document.inputs, msgspec.Raw) and document.instances is msgspec.UNSET:
+        return V1Request(document.inputs, "inputs", document)
+    raise InvalidSpecError(
+        "exactly one of 'instances' and 'inputs' must be there", where="body", mend='Send {"instances": [ROW, …]}.'
+    )
 
 
 def write_v1(predictions: object) -> bytes:

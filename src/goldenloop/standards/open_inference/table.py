@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
-import msgspec
 import numpy as np
 
 from goldenloop.core.errors import InvalidSpecError
@@ -23,7 +22,6 @@ from goldenloop.standards.tabular import Batch, Layout
 Answer: TypeAlias = tuple[str | float, tuple[float, ...]]
 
 _CLASS_DATATYPES: dict[str, Datatype] = {"text": "BYTES", "integer": "INT64", "number": "FP64", "boolean": "BOOL"}
-_nested_numbers = msgspec.json.Decoder(list[list[float]])
 
 
 def rows_of_v2(request: InferRequest, layout: Layout, *, also: frozenset[str] = frozenset()) -> Batch:
@@ -70,16 +68,10 @@ def rows_of_v2(request: InferRequest, layout: Layout, *, also: frozenset[str] = 
 def rows_of_v1(request: V1Request, layout: Layout, *, also: frozenset[str] = frozenset()) -> Batch:
     """Make rows of a V1 request; `also` names columns that may be there and are left out. Raises InvalidSpecError."""
     where = request.where
-    raw = bytes(request.content)
-    if layout.is_all_numbers and raw[:2] == b"[[":
-        try:
-            rows = _nested_numbers.decode(raw)
-        except (msgspec.DecodeError, RecursionError):
-            pass
-        else:
-            if len(rows) <= LARGEST_BATCH and all(len(row) == layout.width for row in rows):
-                return layout.from_matrix(np.array(rows, dtype=np.float64), where=where)
-    given = untyped(raw, where)
+    numbers = request.numbers
+    if numbers and layout.is_all_numbers and len(numbers) <= LARGEST_BATCH and {*map(len, numbers)} == {layout.width}:
+        return layout.from_numbers(numbers, where=where)
+    given = untyped(request.content, where)
     if isinstance(given, dict) and where == "inputs":
         return layout.from_columns(
             {name: _column(values, f"inputs.{name}") for name, values in given.items()}, where=where, also=also
