@@ -17,13 +17,13 @@ from goldenloop.rollouts.decide import (
     GiveUp,
     Promote,
     RollBack,
-    RolloutState,
     Terms,
     Wait,
     decide,
     earned_steps,
     phase_of,
 )
+from goldenloop.rollouts.evidence import RolloutState
 from goldenloop.stats.betting import MeanEvidence
 
 TERMS = Terms(shares=(5.0, 25.0, 50.0, 100.0), alpha=0.02, harm_alpha=0.05, max_duration_us=7 * DAY)

@@ -490,7 +490,7 @@ class Simulation:
         view = LoopView.of(resources.get(transaction, LOOP, NAMESPACE, LOOP_NAME))
         terms = view.terms(rollout.alpha)
         best = max((float(point["benefit"]) for point in rollout.state.history), default=0.0)
-        free = 0 if view.spec.rollout.shadow else 1
+        free = 0 if view.spec.rollout.shadow and not view.spec.labels.feedback else 1
         assert rollout.state.step <= max(free, earned_steps(best, terms)), "a share that was not earned"
         allowed = terms.shares[rollout.state.step - 1] if rollout.state.step else 0.0
         for service in self.router.table.services:

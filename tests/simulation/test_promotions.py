@@ -10,10 +10,11 @@ import math
 import numpy as np
 import pytest
 
-from goldenloop.control.progress import counted
+from goldenloop.control.counting import counted
 from goldenloop.core.clock import DAY, HOUR
-from goldenloop.monitors.analyst import PairedFacts
-from goldenloop.rollouts.decide import Advance, GiveUp, Promote, RollBack, RolloutState, Terms, decide
+from goldenloop.monitors.comparing import ComparedFacts
+from goldenloop.rollouts.decide import Advance, GiveUp, Promote, RollBack, Terms, decide
+from goldenloop.rollouts.evidence import RolloutState
 from goldenloop.stats.betting import MeanEvidence
 from goldenloop.stats.spending import alpha_share
 
@@ -38,9 +39,7 @@ def roll_out(generator: np.random.Generator, terms: Terms, *, champion: float, c
         now_us += CHECK_US
         losses = (generator.random((2, rows)) < np.array([[champion], [challenger]])).astype(float)
         differences = tuple((losses[0] - losses[1]).tolist())
-        facts = PairedFacts(
-            differences=differences, labelled=rows, missing=0, skipped=0, unscored=0, challenger_failures=0
-        )
+        facts = ComparedFacts(differences=differences, bounded=differences, labelled=rows)
         state = counted(state, facts, until_us=now_us, at_us=now_us)
         match decide(state, terms, now_us=now_us):
             case Advance(step, _, _):

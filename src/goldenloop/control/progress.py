@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import msgspec
-import numpy as np
 
+from goldenloop.control.analysing import Analyses, begun
+from goldenloop.control.counting import first_state, look, margin_left
 from goldenloop.control.memory import LoopMemory, MonitorMemory, RolloutMemory
+from goldenloop.control.objectives import frozen_by
+from goldenloop.control.rollout_status import ROLLOUT_KIND, show_rollout
 from goldenloop.control.view import CHECKS_PER_WINDOW, LoopView
+from goldenloop.control.watching import next_watch
 from goldenloop.control.world import Storyteller, World
 from goldenloop.core.clock import to_text
-from goldenloop.core.json import JsonObject
+from goldenloop.core.json import Json, JsonObject
 from goldenloop.core.phases import RolloutPhase, VersionState
-from goldenloop.monitors.analyst import PairedFacts, Span, Summary
+from goldenloop.monitors.analyst import Summary
 from goldenloop.monitors.reference import Reference
 from goldenloop.monitors.windows import Grid
 from goldenloop.registry import versions
 from goldenloop.registry.versions import ModelVersion
 from goldenloop.rollouts import decide as rollouts
-from goldenloop.rollouts.decide import RolloutState
-from goldenloop.standards import kubernetes
-from goldenloop.stats.betting import MeanEvidence, expected_count
-from goldenloop.stats.spending import alpha_share
+from goldenloop.stats.betting import MeanEvidence
+from goldenloop.stats.spending import ErrorBudget
 from goldenloop.store import memories, resources
 from goldenloop.store.database import Transaction
+from goldenloop.triggers.costs import earned
 
 MEMORY = "loop"
 MONITORS = "monitors"
 ROLLOUT = "rollout"
-HISTORY_KEPT = 500  # points of the evidence line
-ROLLOUT_KIND = kubernetes.kind_named("rollouts")
 
 
 def begin(
@@ -42,22 +43,16 @@ def begin(
 ) -> LoopMemory:
     """Put a blessed version into the shadow of the champion (or into its first share, where the loop wants no shadow)."""
     transaction = story.transaction
-    number = memory.rollouts + 1
     policy = view.spec.rollout
-    alpha = alpha_share(number, policy.alpha)
+    budget = (memory.budget or ErrorBudget.of(policy.alpha)).rescaled(policy.alpha)
+    alpha, margin = budget.next_share, margin_left(view.spec, memory)
     name = f"{view.name}-{challenger.number}"
     if resources.find(transaction, ROLLOUT_KIND, view.namespace, name) is not None:
         name = f"{name}-{view.uid[-6:]}"  # somebody else's has the name
-    bet = {"low": -1.0, "high": 1.0}
-    state = RolloutState(
-        champion=champion.name,
-        challenger=challenger.name,
-        started_us=story.event_us,
-        counted_until_us=story.event_us,
-        step=0 if policy.shadow or not policy.canary else 1,
-        benefit=MeanEvidence.against(-policy.margin, **bet),
-        harm=MeanEvidence.against(policy.margin, **bet),
+    state = first_state(
+        view.spec, champion=champion.name, challenger=challenger.name, started_us=story.event_us, margin=margin
     )
+    state = msgspec.structs.replace(state, analyses=begun(view))
     document: JsonObject = {
         "metadata": {"name": name, "ownerReferences": [resources.owner_reference(view.document)]},
         "spec": {
@@ -72,10 +67,19 @@ def begin(
     resources.create(transaction, ROLLOUT_KIND, view.namespace, document, now_us=story.now_us)
     # Before the first request there is no grid yet; the first tick sets it.
     check = 0 if memory.grid is None else next_check(memory.grid, story.event_us, rows)
-    kept = RolloutMemory(name=name, state=state, next_check=check, alpha=alpha)
+    kept = RolloutMemory(
+        name=name,
+        state=state,
+        next_check=check,
+        alpha=alpha,
+        margin=margin,
+        slice_columns=_slice_columns(transaction, view, challenger),
+    )
     memories.remember(transaction, view.namespace, view.name, ROLLOUT, kept)
-    _show(transaction, view, kept, rollouts.phase_of(state), "begun")
-    where = "in the shadow" if state.step == 0 else f"with {policy.canary[0]:g} % of the traffic"
+    show_rollout(transaction, view, kept, rollouts.phase_of(state), "begun", now_us=story.event_us)
+    where = "in the shadow" if state.step == 0 else f"with {policy.steps[0]:g} % of the traffic"
+    if state.is_split:
+        where += f", and version {champion.name} with as much as the baseline"
     story.tell(
         "Rollout",
         f"version {challenger.name} scores every request beside version {champion.name}, {where}",
@@ -84,7 +88,29 @@ def begin(
         challenger=challenger.number,
         alpha=alpha,
     )
-    return msgspec.structs.replace(memory, rollouts=number)
+    return msgspec.structs.replace(memory, rollouts=memory.rollouts + 1, budget=budget.begin())
+
+
+def _slice_columns(transaction: Transaction, view: LoopView, challenger: ModelVersion) -> tuple[str, ...]:
+    """The columns whose values are the groups that are guarded: as the Loop says, or protected or found by the evaluation."""
+    chosen = view.spec.rollout.guardrails.slices
+    if isinstance(chosen, tuple):
+        return chosen
+    evaluation = versions.last_evaluation(transaction, view.namespace, view.name, challenger.number)
+    found = _conditions_in({} if evaluation is None else evaluation.evidence)
+    return tuple(dict.fromkeys((*view.spec.data.protected, *found)))
+
+
+def _conditions_in(evidence: Json) -> list[str]:
+    """The columns of the slices that an evaluation found, wherever they stand in its evidence."""
+    if isinstance(evidence, list):
+        return [column for each in evidence for column in _conditions_in(each)]
+    if not isinstance(evidence, dict):
+        return []
+    conditions = evidence.get("conditions")
+    if isinstance(conditions, list):
+        return [str(each["column"]) for each in conditions if isinstance(each, dict) and "column" in each]
+    return [column for each in evidence.values() for column in _conditions_in(each)]
 
 
 class RolloutProgress:
@@ -101,42 +127,43 @@ class RolloutProgress:
         monitors = memories.recall(self._transaction, self._view.namespace, self._view.name, MONITORS, MonitorMemory)
         assert monitors is not None
         assert memory.grid is not None
-        # Only requests whose label window has closed count, in request order: labels that come sooner for one outcome mislead.
-        until = max(rollout.state.counted_until_us, tick_us - self._view.label_delay_us)
-        span = Span(
-            namespace=self._view.namespace,
-            service=self._view.name,
-            start_us=rollout.state.counted_until_us,
-            end_us=until,
-            as_of_us=tick_us,
-        )
-        facts = self._world.analyst.paired(
-            span,
-            rollout.state.champion,
-            rollout.state.challenger,
-            memory.task,
-            monitors.loss_scale,
-            self._view.spec.labels.missing,
-        )
-        state = counted(rollout.state, facts, until_us=until, at_us=tick_us)
+        state = look(self._world, self._view, memory, rollout, tick_us, monitors.loss_scale)
         rollout = msgspec.structs.replace(
             rollout, state=state, next_check=next_check(memory.grid, tick_us, summary.rows)
         )
         return self._act(memory, rollout, rollouts.decide(state, self._view.terms(rollout.alpha), now_us=tick_us))
 
-    def end(self, memory: LoopMemory, rollout: RolloutMemory, phase: RolloutPhase, reason: str) -> LoopMemory:
-        """End a rollout: the challenger becomes golden, or not."""
+    def heed(self, memory: LoopMemory, rollout: RolloutMemory, analyses: Analyses) -> LoopMemory:
+        """Take in what a person's own analyses have measured, and decide if that changed something."""
+        found = analyses.advance(self._transaction, self._view, rollout, now_us=self._story.now_us)
+        if found == rollout.state.analyses:
+            return memory
+        state = msgspec.structs.replace(rollout.state, analyses=found)
+        rollout = msgspec.structs.replace(rollout, state=state)
+        decision = rollouts.decide(state, self._view.terms(rollout.alpha), now_us=self._story.event_us)
+        return self._act(memory, rollout, decision)
+
+    def end(
+        self, memory: LoopMemory, rollout: RolloutMemory, phase: RolloutPhase, reason: str, *, is_proved: bool = False
+    ) -> LoopMemory:
+        """End a rollout: the challenger becomes golden, or not. `is_proved` where its own evidence promotes it."""
         challenger = self._version(rollout.state.challenger)
+        budget = memory.budget or ErrorBudget.of(self._view.spec.rollout.alpha)
+        evidence = rollout.state.promoting.evidence
+        memory = msgspec.structs.replace(memory, budget=budget.end(rollout.alpha, evidence=evidence, found=is_proved))
         if phase is RolloutPhase.PROMOTED:
             versions.make_golden(self._transaction, challenger)
             welcome(self._transaction, self._world, challenger)
             memory = renewed(memory)
+            if is_proved:
+                used = 0.0 if _is_superior(rollout, self._view.terms(rollout.alpha)) else rollout.margin
+                memory = msgspec.structs.replace(memory, margin_used=memory.margin_used + used)
         else:
             state = VersionState.QUARANTINED if phase is RolloutPhase.ROLLED_BACK else VersionState.SUPERSEDED
             versions.move(self._transaction, challenger, state)
             memory = set_back(memory, f"version {challenger.name}: {reason}", self._story.event_us)
         memories.forget_one(self._transaction, self._view.namespace, self._view.name, ROLLOUT)
-        _show(self._transaction, self._view, rollout, phase, reason)
+        show_rollout(self._transaction, self._view, rollout, phase, reason, now_us=self._story.event_us)
         said = {
             RolloutPhase.PROMOTED: f"version {challenger.name} is golden",
             RolloutPhase.ROLLED_BACK: f"version {challenger.name} is rolled back",
@@ -149,15 +176,19 @@ class RolloutProgress:
             champion=int(rollout.state.champion),
             challenger=challenger.number,
             labelled=rollout.state.labelled,
-            benefit=rollout.state.benefit.log_evidence,
+            benefit=_deciding(rollout, phase).log_evidence,
             threshold=self._view.terms(rollout.alpha).threshold,
         )
         return memory
 
     def _act(self, memory: LoopMemory, rollout: RolloutMemory, decision: rollouts.Decision) -> LoopMemory:
+        if isinstance(decision, rollouts.Promote | rollouts.Advance):
+            story = self._story
+            frozen = frozen_by(self._transaction, self._view, event_us=story.event_us, now_us=story.now_us)
+            decision = rollouts.Wait(frozen) if frozen else decision
         match decision:
             case rollouts.Promote(reason):
-                return self.end(memory, rollout, RolloutPhase.PROMOTED, reason)
+                return self.end(memory, rollout, RolloutPhase.PROMOTED, reason, is_proved=True)
             case rollouts.RollBack(reason):
                 return self.end(memory, rollout, RolloutPhase.ROLLED_BACK, reason)
             case rollouts.GiveUp(reason):
@@ -170,12 +201,17 @@ class RolloutProgress:
                     f"version {state.challenger} takes {share:g} % of the traffic: {reason}",
                     rollout=rollout.name,
                     share=share,
-                    benefit=state.benefit.log_evidence,
+                    benefit=state.promoting.log_evidence,
                 )
+            case rollouts.Ask(reason):
+                if not rollout.state.asks:
+                    self._story.tell("Asking", f"version {rollout.state.challenger}: {reason}", rollout=rollout.name)
+                rollout = msgspec.structs.replace(rollout, state=msgspec.structs.replace(rollout.state, asks=reason))
             case rollouts.Wait(reason):
                 pass
         memories.remember(self._transaction, self._view.namespace, self._view.name, ROLLOUT, rollout)
-        _show(self._transaction, self._view, rollout, rollouts.phase_of(rollout.state), decision.reason)
+        phase = rollouts.phase_of(rollout.state)
+        show_rollout(self._transaction, self._view, rollout, phase, decision.reason, now_us=self._story.event_us)
         return memory
 
     def _version(self, name: str) -> ModelVersion:
@@ -184,7 +220,8 @@ class RolloutProgress:
 
 def renewed(memory: LoopMemory) -> LoopMemory:
     """The loop with another champion: causes and setbacks were the old one's."""
-    return msgspec.structs.replace(memory, alarm=None, unmet=None, setbacks=0, refused_us=None, failed="")
+    costs = None if memory.costs is None else earned(memory.costs, 1.0)
+    return msgspec.structs.replace(memory, alarm=None, unmet=None, setbacks=0, refused_us=None, failed="", costs=costs)
 
 
 def set_back(memory: LoopMemory, why: str, event_us: int) -> LoopMemory:
@@ -196,7 +233,8 @@ def set_back(memory: LoopMemory, why: str, event_us: int) -> LoopMemory:
         refused_us=event_us,
         setbacks=memory.setbacks + 1,
         alarm=None,
-        unmet=memory.alarm if memory.alarm is not None else memory.unmet,
+        unmet=memory.alarm if memory.alarm is not None and memory.alarm.kind == "loss" else memory.unmet,
+        costs=None if memory.costs is None else earned(memory.costs, 0.0),
     )
 
 
@@ -207,48 +245,7 @@ def welcome(transaction: Transaction, world: World, champion: ModelVersion) -> N
     monitors = memories.recall(transaction, champion.namespace, champion.model, MONITORS, MonitorMemory)
     assert monitors is not None
     memories.remember(
-        transaction, champion.namespace, champion.model, MONITORS, relocated(monitors, champion.name, reference)
-    )
-
-
-def relocated(monitors: MonitorMemory, version: str, reference: Reference) -> MonitorMemory:
-    """The monitors of a new champion."""
-    drift, answers = monitors.drift, monitors.answers
-    if reference.features.windows:
-        drift = drift.relocate(float(np.mean(reference.features.windows)))
-    if reference.answers.windows:
-        answers = answers.relocate(float(np.mean(reference.answers.windows)))
-    return msgspec.structs.replace(
-        monitors,
-        drift=drift.restart(),
-        answers=answers.restart(),
-        loss=monitors.loss.restart(),
-        recent=(),
-        expected_loss={**monitors.expected_loss, version: reference.expected_loss},
-    )
-
-
-def counted(state: RolloutState, facts: PairedFacts, *, until_us: int, at_us: int) -> RolloutState:
-    """The state after these rows."""
-    differences = np.array(facts.differences, dtype=np.float64)
-    benefit, harm = state.benefit.update(differences), state.harm.update(-differences)
-    labelled = state.labelled + facts.labelled
-    point: dict[str, float | int | str] = {
-        "at": to_text(at_us),
-        "labelled": labelled,
-        "benefit": benefit.log_evidence,
-        "harm": harm.log_evidence,
-        "step": state.step,
-    }
-    return msgspec.structs.replace(
-        state,
-        benefit=benefit,
-        harm=harm,
-        counted_until_us=until_us,
-        labelled=labelled,
-        missing=state.missing + facts.missing,
-        skipped=state.skipped + facts.skipped,
-        history=(*state.history, point)[-HISTORY_KEPT:],
+        transaction, champion.namespace, champion.model, MONITORS, next_watch(monitors, champion.name, reference)
     )
 
 
@@ -262,39 +259,16 @@ def next_check(grid: Grid, now_us: int, rows: int) -> int:
     return (rows // step + 1) * step
 
 
-def share_of(view: LoopView, state: RolloutState) -> float:
-    """The percent of the traffic that the challenger has."""
-    return view.spec.rollout.canary[state.step - 1] if state.step else 0.0
-
-
-def _show(transaction: Transaction, view: LoopView, rollout: RolloutMemory, phase: RolloutPhase, reason: str) -> None:
+def _is_superior(rollout: RolloutMemory, terms: rollouts.Terms) -> bool:
+    """Whether a challenger that is taken was proved to lose less, so that nothing of the margin is used."""
     state = rollout.state
-    terms = view.terms(rollout.alpha)
-    left = expected_count(state.benefit, terms.threshold)
-    ended = phase in (RolloutPhase.PROMOTED, RolloutPhase.ROLLED_BACK, RolloutPhase.INCONCLUSIVE)
-    share = share_of(view, state)
-    status: JsonObject = {
-        "phase": phase.value,
-        "champion": state.champion,
-        "challenger": state.challenger,
-        "share": 100.0 if phase is RolloutPhase.PROMOTED else 0.0 if ended else share,
-        "labelled": state.labelled,
-        "missing": state.missing,
-        "evidence": {
-            "benefit": state.benefit.log_evidence,
-            "harm": state.harm.log_evidence,
-            "threshold": terms.threshold,
-            "harmThreshold": terms.harm_threshold,
-        },
-        "history": [
-            {**point, "phase": "Canary" if point["step"] else "Shadow", "share": _share_at(view, point["step"])}
-            for point in state.history
-        ],
-        "reason": reason,
-        "labelsUntilDecision": None if ended or left is None else round(left),
-    }
-    resources.set_status(transaction, ROLLOUT_KIND, view.namespace, rollout.name, status)
+    better = state.superior if state.superior is not None else state.promoting
+    return better.log_evidence >= terms.threshold
 
 
-def _share_at(view: LoopView, step: object) -> float:
-    return view.spec.rollout.canary[step - 1] if isinstance(step, int) and step else 0.0
+def _deciding(rollout: RolloutMemory, phase: RolloutPhase) -> MeanEvidence:
+    """The evidence that a promotion rested on; of other ends, the one that it would have rested on."""
+    state = rollout.state
+    if phase is RolloutPhase.PROMOTED and state.non_inferior is not None:
+        return max(state.promoting, state.non_inferior, key=lambda each: each.log_evidence)
+    return state.promoting
