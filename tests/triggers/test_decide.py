@@ -38,6 +38,7 @@ def test_a_cause_that_nothing_holds_back_fires_with_its_own_words() -> None:
         ({"refused_us": NOW - 2 * HOUR + 1}, "back-off"),
         ({"refused_us": NOW - 3 * HOUR, "setbacks": 2}, "back-off"),
         ({"new_labels": 99}, "only 99 new labels"),
+        ({"dry_run": True}, "dry run"),
     ],
 )
 def test_each_thing_that_holds_it_back_is_said(changed: dict[str, object], reason: str) -> None:

@@ -9,18 +9,20 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from goldenloop.cli.applying import read_resources
 from goldenloop.cli.output import Output, console, errors, say
-from goldenloop.control.backtesting import Stream, Told, backtest
+from goldenloop.control.backtesting import LOOP_POLICY, Stream, Told, backtest
 from goldenloop.core.errors import InvalidSpecError
 from goldenloop.core.json import Json, JsonObject
 from goldenloop.features.source import read_source
 from goldenloop.standards.documents import convert, read_yaml
 from goldenloop.standards.loop import LoopSpec, check_loop
+from goldenloop.triggers.policies import NAMES
 from goldenloop.web.backtests import write_report
 
 _ROWS_A_STEP = 500
@@ -28,13 +30,17 @@ _ROWS_A_STEP = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BacktestOptions:
-    """What was asked for. `policies` change fields of the spec, as in `retrain.falseAlarmWindows=50`."""
+    """What was asked for.
+
+    `policies` change fields of the spec, as in `retrain.falseAlarmWindows=50`; one of them may name a policy that takes the loop's place.
+    """
 
     loop: Path
     data: Path
     policies: tuple[str, ...]
     warm_up: float
     every: int
+    rollout: Literal["gated", "instant"]
     report: Path | None
     folder: Path | None
     output: Output
@@ -43,9 +49,10 @@ class BacktestOptions:
 def run_backtest(options: BacktestOptions) -> None:
     """Do it, and say what came out."""
     begun = time.monotonic()
-    spec = _spec_of(options.loop, options.policies)
+    policy, changes = _split(options.policies)
+    spec = _spec_of(options.loop, changes)
     stream = Stream.of(read_source(str(options.data)), spec, warm_up=options.warm_up)
-    document = _document(options)
+    document = _document(options, changes)
     tell = errors if options.output is not Output.TEXT else console
     tell.print(
         f"the warm-up: {stream.live} rows, on which the first version is trained; then {len(stream.times) - stream.live} rows",
@@ -53,21 +60,44 @@ def run_backtest(options: BacktestOptions) -> None:
         markup=False,
     )
     with _folder(options.folder) as folder, _progress(len(stream.times) - stream.live) as on_row:
-        told = backtest(document, stream, folder=folder, every=options.every, on_row=on_row)
+        told = backtest(
+            document,
+            stream,
+            folder=folder,
+            every=options.every,
+            policy=policy,
+            rollout=options.rollout,
+            on_row=on_row,
+        )
     if options.report is not None:
         options.report.write_text(write_report(told, name=_name_of(document)))
     shown: JsonObject = msgspec.to_builtins(told.backtest)
     say(options.output, shown, lambda: _print(told, options, seconds=time.monotonic() - begun))
 
 
-def _document(options: BacktestOptions) -> JsonObject:
+def _split(given: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The policy that is named, and the fields that are changed. Raises InvalidSpecError for two names, or one that is none."""
+    names = [each for each in given if "=" not in each]
+    for name in names:
+        if not any(name == known or name.startswith(known.rstrip("KX")) for known in NAMES):
+            raise InvalidSpecError(
+                f"{name!r} sets no field and is no policy",
+                where="--policy",
+                mend=f"Write FIELD=VALUE, such as retrain.falseAlarmWindows=50, or one of {', '.join(NAMES)}.",
+            )
+    if len(names) > 1:
+        raise InvalidSpecError(f"{' and '.join(names)} are two policies", where="--policy", mend="Try one at a time.")
+    return names[0] if names else LOOP_POLICY, tuple(each for each in given if "=" in each)
+
+
+def _document(options: BacktestOptions, changes: tuple[str, ...]) -> JsonObject:
     # The source is the stream's: what the file says of it need not be there.
     documents = read_resources(options.loop, source=options.data)
     document = next(each for each in documents if each["kind"] == "Loop")
     spec = document["spec"]
     assert isinstance(spec, dict)
-    for policy in options.policies:
-        _set(spec, policy)
+    for change in changes:
+        _set(spec, change)
     check_loop(convert(spec, LoopSpec, where=f"{options.loop}: spec"))
     return document
 
@@ -156,7 +186,7 @@ def _print(told: Told, options: BacktestOptions, *, seconds: float) -> None:
         style="bold",
     )
     for name, policy, count in (
-        ("the loop", quality.loop, result.runs),
+        ("the loop" if told.policy == LOOP_POLICY else told.policy, quality.loop, result.runs),
         ("never retrained", quality.never, 0),
         (f"retrained at {every}", quality.periodic, told.periodic_runs),
     ):

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -30,7 +31,8 @@ from goldenloop.core.json import Json, JsonObject
 from goldenloop.core.signatures import Task
 from goldenloop.features.schema import Schema, event_times, infer_schema
 from goldenloop.features.times import parse_times
-from goldenloop.lineage.baselines import Baselines
+from goldenloop.lineage.baselines import Baseline, Baselines
+from goldenloop.monitors.windows import grid_for
 from goldenloop.pipelines.runs import model_file, outputs
 from goldenloop.registry import versions
 from goldenloop.standards.documents import convert
@@ -39,13 +41,20 @@ from goldenloop.stats.losses import metrics
 from goldenloop.store import memories
 from goldenloop.store.tables import runs
 
+LOOP_POLICY = "loop"  # the Loop as it is written
 LABEL_TIMESTAMP = "label_timestamp"
 WARM_UP = 0.25  # of the rows
 FEWEST_ROWS = 100  # of the warm-up
 _COMPARISON_SECONDS = 3_600.0
 _ROW_TIMES = "row_time"  # the column that numbers rows where the stream has no time: one a second
 _ROW_ORIGIN_US = from_text("2000-01-01T00:00:00Z")
-_KINDS = {"drift": "data drift", "predictionDrift": "prediction drift", "performance": "concept drift"}
+_KINDS = {
+    "drift": "data drift",
+    "multivariateDrift": "data drift",
+    "predictionDrift": "prediction drift",
+    "performance": "concept drift",
+    "conceptDrift": "concept drift",
+}  # of other monitors the name says it
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +119,7 @@ class Told:
     live_rows: int
     every: int
     periodic_runs: int
+    policy: str = LOOP_POLICY  # what stands in the loop's place
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +211,14 @@ def backtest(
     *,
     folder: Path,
     every: int = 1,
+    policy: str = LOOP_POLICY,
+    rollout: Literal["gated", "instant"] = "gated",
     on_row: Callable[[int], None] | None = None,
 ) -> Told:
     """Replay a stream through a loop. `document` is a Loop whose pipeline is compiled; its data source becomes the warm-up.
+
+    `policy` is one of `goldenloop.triggers.policies.NAMES`. With an `instant` rollout it is tried alone: what it trains answers from
+    the next window on. The loop's own policy is then what going on costs.
 
     Raises InvalidSpecError for a wrong document or stream, UnavailableError where there is no first version, with the reason.
     """
@@ -211,6 +226,8 @@ def backtest(
         raise InvalidSpecError(f"every {every} windows is no policy", where="--every", mend="Give 1 or more.")
     folder.mkdir(parents=True, exist_ok=True)
     document = _with_source(document, stream, folder)
+    if rollout == "gated":
+        document = _with_policy(document, policy)
     spec = convert(document["spec"], LoopSpec)
     seen = _Answers()
     count = 0
@@ -226,6 +243,9 @@ def backtest(
         document, folder=folder / "home", delivery_us=MINUTE, start_us=int(stream.times[stream.live])
     ) as replay:
         replay.begin()
+        if rollout == "instant":
+            named = "cost" if policy == LOOP_POLICY else policy
+            return _alone(replay, stream, spec, named, folder=folder, every=every)
         replay.send(stream.rows(), on_answered)
         replay.finish()
         replayed = replay.result()
@@ -245,12 +265,8 @@ def backtest(
     quality = Quality(
         metric=memory.metric,
         loop=_policy(seen, memory.metric, memory.task, starts, nothing),
-        never=Policy(
-            overall=baselines.policies["never"].overall, windows=(*nothing, *baselines.policies["never"].windows)
-        ),
-        periodic=Policy(
-            overall=baselines.policies["periodic"].overall, windows=(*nothing, *baselines.policies["periodic"].windows)
-        ),
+        never=_of_baseline(baselines.policies["never"], nothing),
+        periodic=_of_baseline(baselines.policies["periodic"], nothing),
     )
     return Told(
         backtest=Backtest(
@@ -267,6 +283,70 @@ def backtest(
         every=every,
         periodic_runs=baselines.policies["periodic"].runs,
     )
+
+
+def _alone(replay: ReplayWorld, stream: Stream, spec: LoopSpec, policy: str, *, folder: Path, every: int) -> Told:
+    """A policy without rollouts: nothing is replayed but what it would have seen."""
+    with replay.world.database.read() as transaction:
+        memory = memories.recall(transaction, replay.namespace, replay.loop, MEMORY, LoopMemory)
+    assert memory is not None  # the first version is there
+    memory = msgspec.structs.replace(memory, grid=grid_for(memory.size, int(stream.times[stream.live])))
+    starts = _starts(stream, memory)
+    baselines = _compare(replay, stream, spec, memory, starts, folder=folder, every=every, policy=policy)
+    chosen = baselines.policies["chosen"]
+    replayed = msgspec.structs.replace(replay.result(), timeline=())
+    offset = _offset(stream, memory)
+    nothing = (None,) * offset
+    trained = {offset + window: f"{policy}-{number}" for number, window in enumerate(chosen.trained, start=1)}
+    windows = tuple(
+        msgspec.structs.replace(window, triggered=True, run=trained[window.index], promoted=True)
+        if window.index in trained
+        else window
+        for window in _windows(stream, memory, starts, offset, replayed, {})
+    )
+    quality = Quality(
+        metric=memory.metric,
+        loop=_of_baseline(chosen, nothing),
+        never=_of_baseline(baselines.policies["never"], nothing),
+        periodic=_of_baseline(baselines.policies["periodic"], nothing),
+    )
+    return Told(
+        backtest=Backtest(windows=windows, runs=chosen.runs, promotions=chosen.runs, rollbacks=0, quality=quality),
+        replayed=replayed,
+        warm_up_rows=stream.live,
+        warm_up_windows=offset,
+        live_rows=len(stream.times) - stream.live,
+        every=every,
+        periodic_runs=baselines.policies["periodic"].runs,
+        policy=policy,
+    )
+
+
+def _of_baseline(baseline: Baseline, nothing: tuple[None, ...]) -> Policy:
+    return Policy(overall=baseline.overall, windows=(*nothing, *baseline.windows))
+
+
+def _with_policy(document: JsonObject, policy: str) -> JsonObject:
+    """The Loop with a policy of this name in the place of its own. Raises InvalidSpecError for one that knows no rollouts."""
+    if policy == LOOP_POLICY:
+        return document
+    spec = document["spec"]
+    assert isinstance(spec, dict)
+    given = spec.get("retrain")
+    retrain: JsonObject = dict(given) if isinstance(given, dict) else {}
+    retrain["reasons"], retrain["triggers"] = [], []
+    if policy == "cost":
+        retrain["reasons"] = ["cost"]
+    elif policy.startswith("accuracy<"):
+        below = msgspec.json.decode(policy.removeprefix("accuracy<"))
+        retrain["triggers"] = [{"metric": "accuracy", "below": below}]
+    elif policy != "never":
+        raise InvalidSpecError(
+            f"{policy!r} is not a policy that goes through rollouts",
+            where="--policy",
+            mend="Try it alone, with --rollout instant; loop, cost, never and accuracy<X go through rollouts.",
+        )
+    return {**document, "spec": {**spec, "retrain": retrain}}
 
 
 def _with_source(document: JsonObject, stream: Stream, folder: Path) -> JsonObject:
@@ -404,6 +484,7 @@ def _compare(
     *,
     folder: Path,
     every: int,
+    policy: str = "",
 ) -> Baselines:
     """What simpler policies would have reached, in a process of its own: it loads the loop's own estimator."""
     world = replay.world
@@ -424,6 +505,8 @@ def _compare(
         metric=memory.metric,
         starts_us=tuple(starts),
         every=every,
+        policy=policy,
+        retrain=spec.retrain,
         span_us=None if spec.data.window == "all" else parse_duration(spec.data.window),
         delay_us=parse_duration(spec.labels.delay),
         known_us=None if stream.known_us is None else tuple(stream.known_us.tolist()),

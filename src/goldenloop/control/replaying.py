@@ -10,6 +10,7 @@ single requests fall into a canary's share depends on their ids.
 from __future__ import annotations
 
 import heapq
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from goldenloop.control.jobs import LocalJobs, SharedExecutor
 from goldenloop.control.memory import LoopMemory
@@ -26,7 +27,7 @@ from goldenloop.control.ring import Ring
 from goldenloop.control.runs import under_way
 from goldenloop.control.view import LOOP, LoopView
 from goldenloop.control.world import World
-from goldenloop.core.clock import MINUTE, SECOND, VirtualClock, to_text
+from goldenloop.core.clock import MINUTE, SECOND, SystemClock, VirtualClock, to_text
 from goldenloop.core.errors import GoldenloopError, InvalidSpecError, UnavailableError
 from goldenloop.core.json import Json, JsonObject
 from goldenloop.core.routing import RoutingTable, Service
@@ -287,10 +288,9 @@ class InProcessRouter:
         }
         failures = {scorer: found for scorer, found in given.items() if isinstance(found, str)}
         if version in failures:
-            version, reason = deployed.service.champion, "champion"
+            version, reason = deployed.service.champion, "fallback"
         batch = batches[deployed.groups[version]]
         assert batch is not None  # the champion's rows fit, and a version whose rows do not has failed
-        layout = _layout(deployed, version)
         one = Batch(1, batch.numbers[place : place + 1], batch.texts[place : place + 1])
         self._journal.append(
             Prediction(
@@ -300,8 +300,10 @@ class InProcessRouter:
                 service=deployed.name,
                 arrival_us=self._clock.now_us(),
                 event_us=row.event_us,
-                columns=layout.names,
-                rows=layout.values(one),
+                columns=deployed.models[version].columns,
+                rows=1,
+                numbers=one.numbers.tobytes(),
+                texts=tuple(one.texts.ravel().tolist()),
                 version=version,
                 reason=reason,
                 answers=answers,
@@ -344,6 +346,7 @@ class ReplayWorld:
     on_turn: Callable[[], None] = lambda: None
     _due: list[tuple[int, int, str, Value]] = field(default_factory=list)
     _labels: int = 0
+    _sent: int = 0
 
     def begin(self) -> None:
         """Turn the ring until the first version answers. Raises GoldenloopError with the reason where there will be none."""
@@ -356,6 +359,8 @@ class ReplayWorld:
 
         Raises InvalidSpecError where a row lies before the one sent last, or the champion cannot take it.
         """
+        if isinstance(rows, Sequence):
+            self._foresee(rows)
         sent = 0
         together: list[ReplayRow] = []
         last_us: int | None = None
@@ -379,6 +384,17 @@ class ReplayWorld:
         if together:
             sent += self._answer(together, on_answered)
         return sent
+
+    def _foresee(self, rows: Sequence[ReplayRow]) -> None:
+        """Let control know when rows will happen: where it counts rows, it need not feel its way to the end of a window."""
+        first = self._sent
+        moments = [row.event_us for row in rows]
+
+        def foresee(namespace: str, service: str, place: int) -> int | None:
+            mine = (namespace, service) == (self.namespace, self.loop)
+            return moments[place - first] if mine and 0 <= place - first < len(moments) else None
+
+        self.world.foresee = foresee
 
     def finish(self) -> None:
         """Send the labels that are still due, and turn the ring until nothing is left to do."""
@@ -420,6 +436,7 @@ class ReplayWorld:
                 self._labels += 1
             if on_answered is not None:
                 on_answered(answered)
+        self._sent += len(rows)
         return len(rows)
 
     def _send_labels(self, until_us: int | None) -> None:
@@ -489,6 +506,7 @@ class LocalReplay:
         self._owns_executor = executor is None
         folder.mkdir(parents=True, exist_ok=True)
         self._database = Database(sqlite_url(folder / "state.db"))
+        event.listen(self._database.engine, "connect", _without_sync)
         self._database.migrate()
         shared = SharedExecutor(self._executor)
         clock, journal = VirtualClock(start_us), Journal()
@@ -510,6 +528,7 @@ class LocalReplay:
             jobs=LocalJobs(shared.side(jobs=True), folder / "jobs"),
             analyst=LogAnalyst(journal.reader()),
             router=router,
+            has_people=False,
         )
         view = create_loop(world, document)
 
@@ -524,7 +543,8 @@ class LocalReplay:
             clock=clock,
             namespace=view.namespace,
             loop=view.name,
-            ring=Ring(world, router.table),
+            # What is looked at once a second is what a person may have changed, and people live by the wall clock.
+            ring=Ring(world, router.table, unwatched=SystemClock()),
             wait=wait,
             delay_us=view.label_delay_us,
             delivery_us=delivery_us,
@@ -584,6 +604,11 @@ def create_loop(world: World, document: JsonObject) -> LoopView:
         return LoopView.of(resources.create(transaction, LOOP, namespace, kept, now_us=world.clock.now_us()))
 
 
+def _without_sync(connection: sqlite3.Connection, _record: object) -> None:
+    """A replay that dies is begun anew: nothing of it has to outlive a power cut."""
+    connection.execute("PRAGMA synchronous = OFF")
+
+
 def _whole_timeline(transaction: Transaction, namespace: str, loop: str) -> list[JsonObject]:
     told: list[JsonObject] = []
     after = 0
@@ -601,6 +626,7 @@ def _quality(transaction: Transaction, namespace: str, loop: str, metric: str) -
             measurements.c.loop == loop,
             measurements.c.monitor == "performance",
             measurements.c.metric == metric,
+            measurements.c.slice == "",
         )
         .order_by(measurements.c.window)
     )

@@ -37,6 +37,7 @@ class Situation:
     refused_us: int | None  # when the last cause came to nothing
     setbacks: int = 0  # how often in a row causes came to nothing
     suspended: bool = False
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ def decide(policy: Policy, situation: Situation, cause: str) -> Decision:
         return Hold(
             f"only {situation.new_labels} new labels since the last training; {policy.min_new_labels} are asked for"
         )
+    if situation.dry_run:
+        return Hold("this is a dry run: nothing else holds it back")
     return Fire(cause)
 
 

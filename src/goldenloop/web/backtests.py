@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from goldenloop.control.backtesting import Policy, Told, Window
+from goldenloop.control.backtesting import LOOP_POLICY, Policy, Told, Window
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 960, 260, 56, 24
 _COLOURS = {"loop": "#0b6e4f", "never": "#888888", "periodic": "#3366aa"}
@@ -25,7 +25,7 @@ def write_report(told: Told, *, name: str) -> str:
     quality = result.quality
     every = "every window" if told.every == 1 else f"every {told.every} windows"
     policies = (
-        ("the loop", "loop", quality.loop, result.runs),
+        ("the loop" if told.policy == LOOP_POLICY else told.policy, "loop", quality.loop, result.runs),
         ("never retrained", "never", quality.never, 0),
         (f"retrained at {every}", "periodic", quality.periodic, told.periodic_runs),
     )
