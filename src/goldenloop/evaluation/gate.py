@@ -1,7 +1,8 @@
 """The gate: may this challenger be blessed? Pure: arrays in, a record out.
 
 Rules, in order; the first that speaks decides.
-1. Too few training or labelled evaluation rows: inconclusive. No evidence is never success.
+1. Too few training or labelled evaluation rows, or labels that are all the same: inconclusive. No evidence is never
+success, and on a constant label everybody is right.
 2. A model that answers differently once it is converted: fail.
 3. It must beat the trivial baseline: the paired interval of baseline loss minus challenger loss lies above 0. An interval
 around 0 is inconclusive; at or below 0 is a fail. A classifier that gives probabilities is held against the classes'
@@ -32,6 +33,8 @@ from goldenloop.stats.intervals import Interval, block_length, holm, mean_excess
 from goldenloop.stats.losses import Values, as_numbers, as_text, is_missing, loss_scale, losses, metrics
 from goldenloop.stats.special import binomial_tail
 
+_SLICE_REPLICATES = 500  # of the intervals of slices
+
 
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
     """What the gate asks for. Losses are in [0, 1], so `margin` is in points of loss."""
@@ -55,8 +58,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SliceResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One slice. `difference` is challenger minus champion loss; `p` is Holm's, None where the slice was too small to
-    be tested.
+    """One slice. `difference` is challenger minus champion loss, `gap` its interval; `loss` is the interval of the
+    challenger's loss. `p` is Holm's. Of a slice that is too small to be tested there is no p and no interval, and `note` says so.
     """
 
     column: str
@@ -67,6 +70,9 @@ class SliceResult(msgspec.Struct, frozen=True, kw_only=True):
     difference: float | None = None
     p: float | None = None
     worse: bool = False
+    loss: Interval | None = None
+    gap: Interval | None = None
+    note: str = ""
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +102,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     baseline_gain: Interval | None = None
     champion_gain: Interval | None = None
     agreement: float | None = None
+    constant_label: str | None = None  # what every label is, where all are the same
     slices: tuple[SliceResult, ...] = ()
 
 
@@ -130,7 +137,7 @@ def judge(
     asked = thresholds or Thresholds()
     cuts = dict(slices or {})
     _check_lengths(labels, challenger, champion, cuts)
-    labelled = _labelled(task, labels)
+    labelled = labelled_rows(task, labels)
     rows = int(np.count_nonzero(labelled))
     kept = np.asarray(labels)[labelled]
     challenger = _rows_of(challenger, labelled)
@@ -163,6 +170,7 @@ def judge(
     champion_lost = losses(task, kept, champion.answers, scale=used_scale) if champion is not None else None
     measured = msgspec.structs.replace(
         empty,
+        constant_label=_constant(kept),
         loss_scale=used_scale if task == "regression" else None,
         baseline=trivial,
         baseline_rule=rule,
@@ -196,6 +204,10 @@ def _verdict(seen: Evaluation) -> tuple[Verdict, str]:
         return (
             Verdict.INCONCLUSIVE,
             f"{seen.training_rows} training rows are too few; {asked.min_training_rows} are needed",
+        )
+    if seen.constant_label is not None:
+        return Verdict.INCONCLUSIVE, (
+            f"every label of the evaluation set is {seen.constant_label!r}, so a trivial model is always right as well"
         )
     if seen.agreement is not None and not seen.agreement >= asked.min_agreement:
         return Verdict.FAIL, (
@@ -244,6 +256,11 @@ def _verdict(seen: Evaluation) -> tuple[Verdict, str]:
     )
 
 
+def _constant(labels: Values) -> str | None:
+    distinct = {*as_text(labels).tolist()}
+    return str(distinct.pop()) if len(distinct) == 1 else None
+
+
 def _decided(evaluation: Evaluation, verdict: Verdict, reason: str) -> Evaluation:
     return msgspec.structs.replace(evaluation, verdict=verdict, reason=reason)
 
@@ -282,13 +299,14 @@ def _slice_results(
     if champion_lost is not None:
         for (column, value), rows in members.items():
             if rows.size >= asked.min_slice_rows:
-                raw[f"{column}\0{value}"] = _worse_p(lost[rows] - champion_lost[rows], asked.margin)
+                raw[f"{column}\0{value}"] = worse_p(lost[rows] - champion_lost[rows], asked.margin)
     adjusted = holm(raw)
     results = []
     for (column, value), rows in members.items():
         p = adjusted.get(f"{column}\0{value}")
         mine = float(lost[rows].mean())
         theirs = float(champion_lost[rows].mean()) if champion_lost is not None else None
+        is_tested = rows.size >= asked.min_slice_rows
         results.append(
             SliceResult(
                 column=column,
@@ -299,12 +317,23 @@ def _slice_results(
                 difference=mine - theirs if theirs is not None else None,
                 p=p,
                 worse=p is not None and p <= asked.slice_alpha,
+                loss=_slice_interval(lost[rows], asked) if is_tested else None,
+                gap=_slice_interval(lost[rows] - champion_lost[rows], asked)
+                if is_tested and champion_lost is not None
+                else None,
+                note=""
+                if is_tested
+                else f"{rows.size} rows are too few to be tested; {asked.min_slice_rows} are needed",
             )
         )
     return tuple(results)
 
 
-def _worse_p(differences: NDArray[np.float64], margin: float) -> float:
+def _slice_interval(values: NDArray[np.float64], asked: Thresholds) -> Interval:
+    return mean_interval(values, confidence=asked.confidence, replicates=_SLICE_REPLICATES)
+
+
+def worse_p(differences: NDArray[np.float64], margin: float) -> float:
     """One-sided p-value of "not worse than the margin": McNemar's exact sign test where losses are 0/1 and the margin
     is 0.
     """
@@ -349,7 +378,7 @@ def _unanswered(task: Task, answers: Values) -> NDArray[np.bool_]:
     return ~finite
 
 
-def _labelled(task: Task, labels: Values) -> NDArray[np.bool_]:
+def labelled_rows(task: Task, labels: Values) -> NDArray[np.bool_]:
     """Which rows have a label; for regression, one that is a finite number."""
     try:
         if task == "classification":

@@ -56,7 +56,10 @@ class ModelVersion(NewVersion, frozen=True, kw_only=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """A verdict on a version, on record."""
+    """A verdict on a version, on record: what was decided, on what evidence, beside which champion, and by whom.
+
+    `decided_by` is "gate" (control, on the evidence) or "person"; then `person` is the name that was given.
+    """
 
     namespace: str
     model: str
@@ -66,6 +69,13 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     evidence: JsonObject
     decided_by: str
+    person: str = ""
+
+
+class Recorded(Evaluation, frozen=True, kw_only=True):
+    """A verdict with the moment at which it was written down."""
+
+    created_us: int
 
 
 def register(transaction: Transaction, new: NewVersion, *, now_us: int) -> ModelVersion:
@@ -110,6 +120,16 @@ def golden(transaction: Transaction, namespace: str, model: str) -> ModelVersion
     )
     row = transaction.execute(query).first()
     return None if row is None else _version(row)
+
+
+def awaiting(transaction: Transaction, namespace: str, model: str) -> list[ModelVersion]:
+    """The versions that wait for a person's approval, oldest first."""
+    query = select(versions).where(
+        versions.c.namespace == namespace,
+        versions.c.model == model,
+        versions.c.state == VersionState.AWAITING_APPROVAL,
+    )
+    return [_version(row) for row in transaction.execute(query.order_by(versions.c.number))]
 
 
 def previous_golden(transaction: Transaction, namespace: str, model: str) -> ModelVersion | None:
@@ -185,6 +205,26 @@ def last_evaluation(transaction: Transaction, namespace: str, model: str, number
     )
     row = transaction.execute(query).first()
     return None if row is None else record_of(row, Evaluation)
+
+
+def evaluations_of(transaction: Transaction, namespace: str, model: str, number: int) -> list[Recorded]:
+    """Every verdict on a version, the first one first."""
+    query = (
+        select(evaluations)
+        .where(
+            evaluations.c.namespace == namespace,
+            evaluations.c.model == model,
+            evaluations.c.challenger == number,
+        )
+        .order_by(evaluations.c.created_us, evaluations.c.id)
+    )
+    return [record_of(row, Recorded) for row in transaction.execute(query)]
+
+
+def last_approval(transaction: Transaction, namespace: str, model: str, number: int) -> Recorded | None:
+    """What a person decided last about a version, if somebody did."""
+    decided = [each for each in evaluations_of(transaction, namespace, model, number) if each.decided_by == "person"]
+    return decided[-1] if decided else None
 
 
 def describe(version: ModelVersion, evaluation: Evaluation | None) -> JsonObject:

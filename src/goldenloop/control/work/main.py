@@ -33,6 +33,13 @@ def _explain(_folder: Path, request: bytes) -> msgspec.Struct:
     return explain(msgspec.json.decode(request, type=Explanation))
 
 
+def _remake(folder: Path, request: bytes) -> msgspec.Struct:
+    from goldenloop.control.work.records import Remaking
+    from goldenloop.control.work.remake import remake
+
+    return remake(msgspec.json.decode(request, type=Remaking), folder)
+
+
 def _baselines(_folder: Path, request: bytes) -> msgspec.Struct:
     from goldenloop.control.work.baselines import compare
     from goldenloop.control.work.records import Comparison
@@ -53,13 +60,21 @@ def _bring(_folder: Path, request: bytes) -> msgspec.Struct:
     return bring(msgspec.json.decode(request, type=Bringing))
 
 
+def _query(_folder: Path, request: bytes) -> msgspec.Struct:
+    from goldenloop.control.work.query import Question, answer
+
+    return answer(msgspec.json.decode(request, type=Question))
+
+
 KINDS: dict[str, Callable[[Path, bytes], msgspec.Struct]] = {
     "prepare": _prepare,
     "assess": _assess,
     "explain": _explain,
+    "remake": _remake,
     "baselines": _baselines,
     "examine": _examine,
     "bring": _bring,
+    "query": _query,
 }
 
 

@@ -14,6 +14,9 @@ from goldenloop.core.signatures import Signature, Task
 from goldenloop.features.schema import Schema
 from goldenloop.monitors.windows import WindowSize
 from goldenloop.payloads.records import Value
+from goldenloop.standards.evaluation import EvaluationSpec
+from goldenloop.standards.loop import NamedMonitor
+from goldenloop.standards.retraining import Retrain
 
 
 class Preparation(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +66,8 @@ class Assessment(msgspec.Struct, frozen=True, kw_only=True):
     champion: str | None
     margin: float
     protected: tuple[str, ...]
+    judging: EvaluationSpec = EvaluationSpec()
+    custom: tuple[NamedMonitor, ...] = ()  # the user's own monitors, which need a reference too
 
 
 class Assessed(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +92,34 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     answer: str | float
 
 
+class Remaking(msgspec.Struct, frozen=True, kw_only=True):
+    """A version and a model that is to be the same: `served` is the folder of the version's served form, `model` the file that the second
+    run made; `data` and `evaluation` are the files that both runs were given.
+    """
+
+    served: str
+    model: str
+    data: str
+    evaluation: str
+    schema: Schema
+
+
+class Remade(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the second model is the first. `columns` are the digests of the training columns as they lie there now.
+
+    `rows` evaluation rows were answered by both, `alike` of them with the same class, or with the same number within `TOLERANCE`;
+    `farthest` is the largest difference, of a probability or of a number in units of the labels' spread.
+    """
+
+    digest: str  # of the second model's served form
+    columns: dict[str, str]
+    rows: int
+    alike: int
+    farthest: float
+    metrics: dict[str, float | None]
+    metrics_before: dict[str, float | None]
+
+
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """The whole stream (Parquet), and how the loop cuts it: windows begin at `starts_us`, whose last entry is the end of the last one.
 
@@ -100,6 +133,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     schema: Schema
     metric: str
     starts_us: tuple[int, ...]
+    policy: str = ""  # one of `goldenloop.triggers.policies.NAMES`, tried beside the two, with an instant swap; "" is none
+    retrain: Retrain = Retrain()
     every: int = 1
     known_us: tuple[int, ...] | None = None
     span_us: int | None
