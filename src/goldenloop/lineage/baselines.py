@@ -17,6 +17,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     windows: tuple[float | None, ...]
     runs: int
     overall: float | None = None
+    trained: tuple[int, ...] = ()  # the windows at whose beginning it trained
 
 
 class Baselines(msgspec.Struct, frozen=True, kw_only=True):

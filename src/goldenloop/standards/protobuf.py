@@ -3,8 +3,9 @@
 The library keeps one default pool a process, in which a name may be registered once. Client libraries register the messages of the same
 protocols there, so ours stay out of it: then they can be imported beside each other.
 
-A table maps a message to its fields, each `NUMBER NAME TYPE`: a scalar type of the language, or a message or enum of the table. `TYPE*`
-is a repeated field, `<TYPE>` a map from texts, and `NAME|GROUP` a field of which only one in the group is set.
+A table maps a message to its fields, each `NUMBER NAME TYPE`: a scalar type of the language, or a message or enum of the table, or one of
+the library's own (`google.protobuf.Struct`). `TYPE*` is a repeated field, `<TYPE>` a map from texts, `<KEY:TYPE>` one from another scalar,
+`NAME|GROUP` a field of which only one in the group is set, and `TYPE =VALUE` one that has this value where nothing was sent.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory  # type: ignore[import-untyped]
+from google.protobuf import (  # type: ignore[import-untyped]
+    any_pb2,
+    descriptor_pb2,
+    descriptor_pool,
+    field_mask_pb2,
+    json_format,
+    message_factory,
+    struct_pb2,
+)
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from goldenloop.core.errors import InvalidSpecError
@@ -26,6 +35,8 @@ _SCALARS = {
     for name, number in _FieldType.Type.items()
     if name not in ("TYPE_MESSAGE", "TYPE_ENUM", "TYPE_GROUP")
 }
+_LIBRARY = "google.protobuf."
+_LIBRARY_FILES = (any_pb2.DESCRIPTOR, field_mask_pb2.DESCRIPTOR, struct_pb2.DESCRIPTOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +51,10 @@ class Rpc:
 
 
 class Messages:
-    """The messages of one file, read and written by name; `description` is the file for those who ask by reflection."""
+    """The messages of one file, read and written by name; `description` is the file for those who ask by reflection.
+
+    With `has_presence`, every field knows whether it was set, and not only messages do.
+    """
 
     def __init__(
         self,
@@ -50,12 +64,15 @@ class Messages:
         messages: Mapping[str, Sequence[str]],
         enums: Mapping[str, Sequence[str]],
         services: Mapping[str, Sequence[Rpc]],
+        has_presence: bool = False,
     ) -> None:
         described = descriptor_pb2.FileDescriptorProto(name=file, package=package, syntax="proto3")
-        for name, values in enums.items():
-            enum = described.enum_type.add(name=name)
-            for number, value in enumerate(values):
-                enum.value.add(name=value, number=number)
+        if has_presence:
+            # As the second version of the language, but that texts must be UTF-8.
+            described.syntax, described.edition = "editions", descriptor_pb2.EDITION_2023
+        uses_library = any(_LIBRARY in field for fields in messages.values() for field in fields)
+        if uses_library:
+            described.dependency.extend(each.name for each in _LIBRARY_FILES)
         made: dict[str, descriptor_pb2.DescriptorProto] = {}
         for name, fields in messages.items():
             parent = made.get(name.rpartition(".")[0])
@@ -64,6 +81,11 @@ class Messages:
             made[name] = message
             for field in fields:
                 _add_field(message, field, f".{package}.", name, enums)
+        for name, values in enums.items():  # `Message.Enum` is one within a message
+            owner = made.get(name.rpartition(".")[0])
+            enum = (described if owner is None else owner).enum_type.add(name=name.rpartition(".")[2])
+            for number, value in enumerate(values):
+                enum.value.add(name=value, number=number)
         for name, methods in services.items():
             service = described.service.add(name=name)
             for rpc in methods:
@@ -75,6 +97,9 @@ class Messages:
                     server_streaming=rpc.server_streams,
                 )
         pool = descriptor_pool.DescriptorPool()
+        if uses_library:
+            for library_file in _LIBRARY_FILES:
+                pool.AddSerializedFile(library_file.serialized_pb)
         pool.Add(described)
         self.file = file
         self.description: bytes = described.SerializeToString()
@@ -95,6 +120,11 @@ class Messages:
             raise InvalidSpecError(
                 f"it is no {name}: {error}", where="message", mend="Send it as the protocol has it."
             ) from error
+        return message
+
+    def new(self, name: str, shape: type[_Shape]) -> _Shape:  # noqa: ARG002
+        """An empty message to fill. `shape` says which of its fields are set, as in `read`."""
+        message: _Shape = self._classes[name]()
         return message
 
     def has(self, symbol: str) -> bool:
@@ -121,15 +151,18 @@ class Messages:
 def _add_field(
     message: descriptor_pb2.DescriptorProto, text: str, prefix: str, owner: str, enums: Mapping[str, Sequence[str]]
 ) -> None:
-    number, name, kind = text.split()
+    number, name, kind, *default = text.split()
     name, _, group = name.partition("|")
     field = message.field.add(name=name, number=int(number), label=_FieldType.LABEL_OPTIONAL)
+    if default:
+        field.default_value = default[0].removeprefix("=")
     if kind.startswith("<"):
         entry = message.nested_type.add(name="".join(part.capitalize() for part in name.split("_")) + "Entry")
         entry.options.map_entry = True
-        entry.field.add(name="key", number=1, label=_FieldType.LABEL_OPTIONAL, type=_FieldType.TYPE_STRING)
+        key, _, of = kind.strip("<>").rpartition(":")
+        entry.field.add(name="key", number=1, label=_FieldType.LABEL_OPTIONAL, type=_SCALARS[key or "string"])
         value = entry.field.add(name="value", number=2, label=_FieldType.LABEL_OPTIONAL)
-        _set_type(value, kind.strip("<>"), prefix, enums)
+        _set_type(value, of, prefix, enums)
         field.label = _FieldType.LABEL_REPEATED
         field.type = _FieldType.TYPE_MESSAGE
         field.type_name = f"{prefix}{owner}.{entry.name}"
@@ -148,6 +181,9 @@ def _set_type(
 ) -> None:
     if kind in _SCALARS:
         field.type = _SCALARS[kind]
+    elif kind.startswith(_LIBRARY):
+        field.type = _FieldType.TYPE_MESSAGE
+        field.type_name = f".{kind}"
     else:
         field.type = _FieldType.TYPE_ENUM if kind in enums else _FieldType.TYPE_MESSAGE
         field.type_name = prefix + kind
