@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What the tests need of the system and pip cannot bring: Chromium, for the tests of the pages; make and python3-venv where they are missing.
+# What the tests need of the system and pip cannot bring: Chromium, for the tests of the pages; Prometheus (with promtool) and Alertmanager, for
+# the rules and alerts; make and python3-venv where they are missing.
 # Does nothing where all is there. Where it may not or cannot install, it says so loudly and the tests that need it skip by name.
 set -euo pipefail
 
@@ -7,6 +8,8 @@ missing=()
 command -v make >/dev/null || missing+=(make)
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 [ -x /usr/bin/chromium ] || missing+=(chromium)
+command -v promtool >/dev/null || missing+=(prometheus)
+command -v prometheus-alertmanager >/dev/null || missing+=(prometheus-alertmanager)
 if [ "${#missing[@]}" -eq 0 ]; then
     exit 0
 fi
@@ -16,7 +19,7 @@ loudly() {
         echo "********************************************************************************"
         echo "NOT INSTALLED: ${missing[*]}"
         echo "$1"
-        echo "Without chromium the tests of the pages are SKIPPED, not passed."
+        echo "Without chromium the tests of the pages, and without prometheus those of rules and alerts, are SKIPPED, not passed."
         echo "By hand, on Debian: apt-get install ${missing[*]}"
         echo "********************************************************************************"
     } >&2

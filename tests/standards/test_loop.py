@@ -10,7 +10,8 @@ from hypothesis import strategies as some
 from goldenloop.core.errors import InvalidSpecError
 from goldenloop.core.json import JsonObject
 from goldenloop.standards.documents import convert, read_yaml
-from goldenloop.standards.loop import LoopSpec, check_loop, json_schema, parse_target
+from goldenloop.standards.loop import LoopSpec, check_loop, json_schema
+from goldenloop.standards.objectives import parse_target
 
 COMPLETE = """
 pipeline: {source: pipelines/loan.py:train}

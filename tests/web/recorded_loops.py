@@ -433,6 +433,99 @@ def loops() -> list[Json]:
     ]
 
 
+def owner(name: str) -> Json:
+    """The four answers: of a loop with a rollout and a budget that goes too fast, and of loops that have nothing to say yet."""
+    if name != "electricity":
+        text = (
+            "version 1 answers; nothing is promised: the Loop has no objectives" if name == "loan" else "no version yet"
+        )
+        return {
+            "fit": {"state": "Unknown" if name == "loan" else "NotFit", "text": text},
+            "budgets": [],
+            "promotionError": {"alpha": 0.05, "spent": 0.0, "remaining": 1.0},
+            "did": _did(runs=1, minutes=0.2),
+            "waits": [],
+            "monitors": [],
+        }
+    alert = {"text": "fires where more than 13.4 % fail over 1h and 5m", "severity": "page", "factor": 13.4}
+    return {
+        "fit": {
+            "state": "AtRisk",
+            "text": "version 3 answers; the budget goes too fast: latency_p99_ms <= 50 over 28d",
+        },
+        "budgets": [
+            _budget("latency_p99_ms <= 50 over 28d", "Burning", 0.99, 0.9881, 0.31, 182_340)
+            | {"alerts": [{**alert, "burnRate": 16.2, "firing": True}]},
+            _budget("accuracy >= 0.70 over 28d", "Met", 0.95, 1.0, 1.0, 84),
+            _budget("availability >= 99.9 % over 28d", "Met", 0.999, 0.99987, 0.87, 182_360),
+            {
+                **_budget("fairness/gap <= 0.1 over 28d", "Unknown", 0.95, None, None, 0),
+                "text": "nobody measures fairness/gap; measured are drift/statistic, performance/accuracy.",
+            },
+        ],
+        "promotionError": {"alpha": 0.05, "spent": 0.0412, "remaining": 0.176},
+        "did": _did(runs=7, minutes=11.4, promotions=2, rolledBack=1, alarms=4, failed=1),
+        "waits": [
+            {
+                "kind": "Approval",
+                "text": "version 6 passed its evaluation; a person is to approve it",
+                "command": "goldenloop approve electricity 6 --reason WHY",
+            },
+            {
+                "kind": "Objective",
+                "text": "nobody measures fairness/gap; measured are drift/statistic, performance/accuracy",
+                "command": "goldenloop describe slo electricity-fairness-gap-3",
+            },
+        ],
+        "monitors": [
+            _said("drift", "statistic", "fail", 31.2, 22.4, ""),
+            _said("fairness", "gap", "inconclusive", None, None, "sex=female", "3 rows are too few"),
+            _said("missing", "share", "pass", 0.004, 0.02, "vicprice"),
+            _said("performance", "excess_loss", "pass", 0.012, None, ""),
+            _said("service", "latency_p99_ms", "pass", 12.4, None, ""),
+        ],
+    }
+
+
+def _did(**counts: float) -> Json:
+    nothing = {
+        "succeeded": 0,
+        "failed": 0,
+        "promotions": 0,
+        "rolledBack": 0,
+        "notTaken": 0,
+        "alarms": 0,
+        "windows": WINDOWS,
+    }
+    return {"since": iso(WALL - timedelta(days=28)), **nothing, **counts}
+
+
+def _budget(promise: str, state: str, target: float, attained: float | None, left: float | None, total: int) -> Json:
+    return {
+        "slo": promise,
+        "name": promise,
+        "promise": promise,
+        "indicator": promise.split()[0],
+        "state": state,
+        "target": target,
+        "window": "28d",
+        "total": total,
+        "attainment": attained,
+        "budgetRemaining": left,
+        "text": "",
+        "note": "",
+        "alerts": [],
+    }
+
+
+def _said(
+    monitor: str, metric: str, verdict: str, value: float | None, threshold: float | None, of: str, note: str = ""
+) -> Json:
+    at = iso(START + WINDOW * WINDOWS)
+    said = {"monitor": monitor, "metric": metric, "of": of, "verdict": verdict, "value": value, "threshold": threshold}
+    return {**said, "window": WINDOWS - 1, "at": at, "note": note}
+
+
 def answers() -> dict[str, object]:
     """Every recorded answer by its path, without the query."""
     empty: Json = {"metric": "accuracy", "windows": [], "never": None, "periodic": None, "drift": []}
@@ -464,4 +557,5 @@ def answers() -> dict[str, object]:
         }.get(name, empty)
         found[f"{view}/timeline"] = {"items": timeline() if name == "electricity" else []}
         found[f"{view}/versions"] = {"items": versions() if name == "electricity" else []}
+        found[f"{view}/owner"] = owner(name)
     return found

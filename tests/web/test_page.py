@@ -228,6 +228,34 @@ def test_one_loop(tab: Tab, server: RecordedServer) -> None:
 
 
 @pytest.mark.process
+def test_the_owners_four_questions_are_answered(tab: Tab, server: RecordedServer) -> None:
+    """At the head of the page: fit, budget, deeds and their cost, what waits; below, each objective and each monitor."""
+    text = tab.open(server, "#/loops/electricity", heading="electricity")
+    answers = tab.page.get_by_role("list", name="What the owner asks").locator("li")
+    said = [str(each) for each in answers.all_inner_texts()]
+    assert [each.split("\n")[1] for each in said] == ["At risk", "31 %", "7 runs, 11 min", "2"]
+    assert "latency_p99_ms <= 50" in said[1]
+    assert "2 promoted, 1 rolled back, 4 alarms, 1 failed" in said[2]
+    assert "goldenloop approve electricity 6 --reason WHY" in text
+    assert "Burning 16.2 times faster than evenly (page): fires where more than 13.4 % fail over 1h and 5m" in text
+    assert "98.8 % good of 182\u2009340, 99 % promised; 31 % of the budget is left" in text
+    assert "nobody measures fairness/gap" in text
+    meter = tab.page.get_by_role("meter", name="Error budget of accuracy >= 0.70 over 28d")
+    assert meter.get_attribute("aria-valuetext") == "100 % left"
+    monitors = tab.page.get_by_label("Monitors", exact=True).last.inner_text()
+    assert "3 rows are too few" in monitors
+    assert "Statistic" in monitors
+    assert tab.complaints == []
+
+
+def test_a_loop_without_objectives_says_so(tab: Tab, server: RecordedServer) -> None:
+    text = tab.open(server, "#/loops/loan", heading="loan")
+    assert "None set" in text
+    assert "nothing is promised: the Loop has no objectives" in text
+    assert "Everything goes on by itself." in text
+    assert tab.complaints == []
+
+
 def test_a_loop_that_has_nothing_yet(tab: Tab, server: RecordedServer) -> None:
     text = tab.open(server, "#/loops/churn", heading="churn")
     assert "The first point comes with the first labelled window." in text

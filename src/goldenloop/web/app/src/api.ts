@@ -133,6 +133,42 @@ export type Trace = {
   code?: CodeVersion | null;
 };
 export type Items<T> = { items: T[] };
+export type BurnAlert = { text: string; severity: string; factor: number; burnRate: number | null; firing: boolean };
+/** An objective and where it stands; what is not counted yet has its sentence only. */
+export type Budget = {
+  slo: string;
+  name: string;
+  promise: string;
+  state: string;
+  text: string;
+  indicator?: string;
+  target?: number;
+  window?: string;
+  total?: number;
+  attainment?: number | null;
+  budgetRemaining?: number | null;
+  note?: string;
+  alerts?: BurnAlert[];
+};
+export type MonitorVerdict = {
+  monitor: string;
+  metric: string;
+  of: string;
+  verdict: string;
+  value: number | null;
+  threshold: number | null;
+  window: number;
+  at: string;
+  note: string;
+};
+export type Owner = {
+  fit: { state: "Fit" | "AtRisk" | "NotFit" | "Unknown"; text: string };
+  budgets: Budget[];
+  promotionError: { alpha: number; spent: number; remaining: number };
+  did: { since: string; runs: number; failed: number; minutes: number; promotions: number; rolledBack: number; alarms: number; windows: number };
+  waits: { kind: string; text: string; command: string }[];
+  monitors: MonitorVerdict[];
+};
 
 const part = encodeURIComponent;
 const group = "/apis/goldenloop.dev/v1alpha1";
@@ -142,8 +178,10 @@ export const paths = {
   loop: (name: string) => `${group}/namespaces/${NAMESPACE}/loops/${part(name)}`,
   rollouts: `${group}/rollouts`,
   view: (name: string) => `${ours}/namespaces/${NAMESPACE}/loops/${part(name)}`,
+  owner: (name: string) => `${ours}/namespaces/${NAMESPACE}/loops/${part(name)}/owner`,
   quality: (name: string) => `${ours}/namespaces/${NAMESPACE}/loops/${part(name)}/quality`,
   versions: (name: string) => `${ours}/namespaces/${NAMESPACE}/loops/${part(name)}/versions`,
+  card: (name: string, number: number) => `${ours}/namespaces/${NAMESPACE}/loops/${part(name)}/versions/${number}/card?format=html`,
   runs: (loop?: string) => `${ours}/runs${loop === undefined ? "" : `?loop=${part(loop)}&namespace=${NAMESPACE}`}`,
   run: (id: string) => `${ours}/runs/${part(id)}`,
   log: (id: string, task: string) => `${ours}/runs/${part(id)}/tasks/${part(task)}/log`,

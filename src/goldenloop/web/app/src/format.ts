@@ -28,6 +28,12 @@ export function duration(ms: number): string {
   return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
+/** A length in minutes as people say it: `0.5 min`, `12 min`, `3 h 20 min`. */
+export function minutes(value: number): string {
+  if (value < 90) return `${number(Number(value.toPrecision(2)))} min`;
+  return `${grouped(Math.floor(value / 60))} h ${Math.round(value % 60)} min`;
+}
+
 /** Three significant digits below a thousand, whole numbers with thin spaces above. */
 export function number(value: number | null | undefined): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return MISSING;

@@ -4,11 +4,12 @@ import { useState } from "preact/hooks";
 import { type ApiError, type Condition, type Evidence, type Rollout } from "./api";
 import { anything, dateTime, MISSING, number, odds, title, words } from "./format";
 
-type Tone = "gold" | "good" | "info" | "warn" | "bad" | "quiet";
+export type Tone = "gold" | "good" | "info" | "warn" | "bad" | "quiet";
 
 const TONES: Record<string, Tone> = {
   Serving: "good", Training: "info", Waiting: "warn", Blocked: "bad",
-  Golden: "gold", Blessed: "info", Registered: "quiet", Refused: "bad", Retired: "quiet", Quarantined: "bad",
+  Golden: "gold", Blessed: "info", AwaitingApproval: "warn", Registered: "quiet", Refused: "bad", Retired: "quiet", Quarantined: "bad",
+  Met: "good", Missed: "warn", Burning: "warn", Spent: "bad",
   Superseded: "quiet", Shadow: "info", Canary: "warn", Promoted: "gold", RolledBack: "bad", Inconclusive: "quiet",
   PENDING: "quiet", RUNNING: "info", SUCCEEDED: "good", SKIPPED: "quiet", FAILED: "bad", CANCELED: "quiet",
   pass: "good", fail: "bad", inconclusive: "quiet", error: "bad",
@@ -48,6 +49,9 @@ const SHAPES: Record<string, [Tone, JSX.Element]> = {
   Run: ["info", <path d="M4 2.5 13 8l-9 5.5Z" />],
   Rollout: ["info", <path d="M2 11h3V8h3V5h3V2h3v12H2Z" />],
   Canary: ["warn", <path d="M2 11h3V8h3V5h3V2h3v12H2Z" />],
+  BurnRate: ["warn", <path d="M8 1c1 3 4.5 4.5 4.5 8.5a4.5 4.5 0 0 1-9 0C3.5 7.5 5 6.5 5.5 5 7 5.5 8 3.5 8 1Z" />],
+  BudgetSpent: ["bad", <path d="M2 2h12v12H2ZM4 7v2h8V7Z" fill-rule="evenodd" />],
+  BudgetLeft: ["good", <path d="M2 2h12v12H2ZM4 7v2h3v3h2V9h3V7H9V4H7v3Z" fill-rule="evenodd" />],
 };
 
 /** The sign of a kind of event, the same in the list and above the chart. */

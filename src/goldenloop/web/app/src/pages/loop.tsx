@@ -1,7 +1,7 @@
 // One loop: its timeline as a picture, its rollout, versions and runs, and what happened.
 import { useRef, useState } from "preact/hooks";
 import {
-  isOpen, type Items, type Loop, paths, type Quality, type Rollout, rolloutsOf, type Run, type TimelineItem, useResource,
+  isOpen, type Items, type Loop, type Owner, paths, type Quality, type Rollout, rolloutsOf, type Run, type TimelineItem, useResource,
   type Version,
 } from "../api";
 import { DriftChart, EvidenceChart, QualityChart } from "../charts";
@@ -12,12 +12,14 @@ import {
   waiting,
 } from "../parts";
 import { toRun, toVersion } from "../route";
+import { BudgetsPanel, MonitorsPanel, OwnerCards, WaitsPanel } from "./owner";
 
 const SLOW_MS = 15_000; // the timeline says when something is new; this is for what it does not say
 
 export function LoopPage({ name }: { name: string }) {
   const loop = useResource<Loop>(paths.loop(name), SLOW_MS);
   const quality = useResource<Quality>(paths.quality(name), SLOW_MS);
+  const owner = useResource<Owner>(paths.owner(name), SLOW_MS);
   const rollouts = useResource<Items<Rollout>>(paths.rollouts, SLOW_MS);
   const versions = useResource<Items<Version>>(paths.versions(name), SLOW_MS);
   const runs = useResource<Items<Run>>(paths.runs(name), SLOW_MS);
@@ -25,7 +27,7 @@ export function LoopPage({ name }: { name: string }) {
   const timeline = useTimeline(paths.view(name), () => {
     clearTimeout(pending.current);
     pending.current = setTimeout(() => {
-      for (const resource of [loop, quality, rollouts, versions, runs]) resource.refresh();
+      for (const resource of [loop, owner, quality, rollouts, versions, runs]) resource.refresh();
     }, 300);
   });
   if (loop.error && !loop.data) {
@@ -62,8 +64,10 @@ export function LoopPage({ name }: { name: string }) {
         )}
       </Head>
       <Conditions conditions={waiting(status?.conditions)} />
+      <OwnerCards owner={owner.data} />
       <div class="columns">
         <div class="main">
+          <WaitsPanel owner={owner.data} />
           <Panel title={quality.data ? `${metricName(quality.data.metric)} over time` : "Quality over time"} side={<LatestQuality quality={quality.data} />}>
             {quality.data && quality.data.windows.length > 0 ? (
               <QualityChart quality={quality.data} items={timeline.items} />
@@ -82,6 +86,8 @@ export function LoopPage({ name }: { name: string }) {
             )}
           </Panel>
           {rollout && <RolloutPanel rollout={rollout} loop={name} />}
+          <BudgetsPanel owner={owner.data} />
+          <MonitorsPanel owner={owner.data} />
           <VersionsPanel loop={name} versions={versions.data?.items} metric={quality.data?.metric} />
           <RunsPanel runs={runs.data?.items} />
           <ChoicesPanel loop={loop.data} />

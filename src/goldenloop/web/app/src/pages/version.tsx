@@ -39,7 +39,8 @@ export function VersionPage({ loop, number: wanted }: { loop: string; number: st
             {version.evaluation ? (
               <>
                 <p class="lead">{version.evaluation.reason ?? "No reason was given."}</p>
-                <Facts facts={otherFacts(version.evaluation, ["verdict", "reason"])} />
+                <p><a href={paths.card(loop, version.number)}>Model card</a>: metrics by slice, every check, who decided.</p>
+                <Facts facts={otherFacts(version.evaluation, ["verdict", "reason", "evidence"])} />
               </>
             ) : (
               <Nothing>Not evaluated.</Nothing>
