@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -12,11 +14,16 @@ from hypothesis import strategies as st
 
 from goldenloop.core.errors import InvalidSpecError
 from goldenloop.core.signatures import Column, Signature
-from goldenloop.monitors.analyst import FEWEST_ROWS, LogAnalyst, Span
+from goldenloop.monitors.analyst import LogAnalyst, QualityQuestion, Span
+from goldenloop.monitors.catalogue.base import FEWEST_ROWS, Asked
+from goldenloop.monitors.comparing import Comparison
+from goldenloop.monitors.reference import Reference, split_watch
 from goldenloop.payloads import ledger
 from goldenloop.payloads.ledger import Ledger
 from goldenloop.payloads.records import Label, Prediction, Record
+from goldenloop.standards.loop import NamedMonitor
 
+BOTH = Comparison(champion="1", challenger="2", task="classification", scale=1.0)
 SIGNATURE = Signature(inputs=(Column(name="x", kind="number"),), task="classification", classes=("no", "yes"))
 
 
@@ -38,8 +45,10 @@ def predicted(
         service=service,
         arrival_us=number,
         event_us=number * 10 if at is None else at,
-        columns=("x",),
-        rows=((float(number),),),
+        columns='["x"]',
+        rows=1,
+        numbers=struct.pack("<d", number),
+        texts=(),
         version=by,
         reason="champion",
         answers={version: ((value, ()),) for version, value in said.items() if value is not None},
@@ -58,6 +67,37 @@ def analyst_of(records: list[Record]) -> LogAnalyst:
     analyst.expect("default", "loop", replay=True)
     analyst.sync()
     return analyst
+
+
+def question(reference: str = "") -> QualityQuestion:
+    """With a reference, what the performance monitor finds is asked for too."""
+    return QualityQuestion(
+        champion="1",
+        reference=reference,
+        signature=SIGNATURE,
+        expected={"1": 0.1},
+        scale=1.0,
+        metric="accuracy",
+        asked=(Asked(settings=NamedMonitor(type="performance")),) if reference else (),
+    )
+
+
+def reference_in(folder: Path) -> str:
+    """The file of a reference of three windows."""
+    columns, kinds = {"x": np.arange(90.0)}, {"x": "number"}
+    windows = [np.arange(start, start + 30) for start in (0, 30, 60)]
+    watched = split_watch(columns, kinds, windows)  # type: ignore[arg-type]  # the kinds are literals
+    made = Reference(
+        task="classification",
+        features=watched,
+        answers=watched,
+        loss_scale=1.0,
+        usual_loss=0.1,
+        expected_loss=0.1,
+        loss_windows=(),
+    )
+    (folder / "reference.json").write_bytes(msgspec.json.encode(made))
+    return str(folder / "reference.json")
 
 
 def span(start: int, end: int, *, as_of: int = 10**9, places: tuple[int, int] | None = None) -> Span:
@@ -81,8 +121,8 @@ def test_the_order_in_which_a_log_is_read_changes_no_answer(random: object) -> N
         analyst = analyst_of(each)
         found.append(
             (
-                analyst.quality(asked, "1", "classification", {"1": 0.1}, 1.0, "accuracy"),
-                analyst.paired(asked, "1", "2", "classification", 1.0, "againstChallenger"),
+                analyst.quality(asked, question()),
+                analyst.compare(asked, BOTH),
                 analyst.new_labels("default", "loop", 100, 300),
                 analyst.sync()["default/loop"].labelled,
             )
@@ -97,16 +137,16 @@ def test_a_label_that_came_after_the_cut_is_not_there_yet() -> None:
     analyst = analyst_of(records)
 
     def known(as_of: int) -> int:
-        return analyst.quality(span(0, 300, as_of=as_of), "1", "classification", {"1": 0.1}, 1.0, "accuracy").labelled
+        return analyst.quality(span(0, 300, as_of=as_of), question()).labelled
 
     assert (known(999), known(1_000), known(1_014), known(1_029)) == (0, 1, 15, 30)
 
 
-def test_a_label_finds_its_request_by_the_clients_own_id_and_only_the_first_counts() -> None:
+def test_a_label_finds_its_request_by_the_clients_own_id_and_only_the_first_counts(tmp_path: Path) -> None:
     records: list[Record] = [predicted(number, alias=f"order-{number}") for number in range(25)]
     records += [labelled(number, "yes", at=500, name=f"order-{number}") for number in range(25)]
     records += [labelled(number, "no", at=400) for number in range(25)]
-    facts = analyst_of(records).quality(span(0, 250), "1", "classification", {"1": 0.1}, 1.0, "accuracy")
+    facts = analyst_of(records).quality(span(0, 250), question(reference_in(tmp_path)))
     assert (facts.labelled, facts.metrics["accuracy"]) == (25, 1.0)
     assert facts.residual == pytest.approx(-0.1)
 
@@ -121,19 +161,18 @@ def test_a_missing_label_counts_against_the_challenger_where_the_two_differ() ->
     records += [predicted(number, answers={"1": "yes", "2": "no"}) for number in range(4, 10)]
     records += [labelled(4, "no", at=200), labelled(5, "yes", at=200)]
     analyst = analyst_of(records)
-    strict = analyst.paired(span(0, 100), "1", "2", "classification", 1.0, "againstChallenger")
-    assert strict.differences == (0.0, 0.0, 0.0, 0.0, 1.0, -1.0, -1.0, -1.0, -1.0, -1.0)
-    assert (strict.labelled, strict.missing, strict.skipped) == (2, 8, 0)
-    lenient = analyst.paired(span(0, 100), "1", "2", "classification", 1.0, "ignore")
-    assert lenient.differences == (1.0, -1.0)
-    assert (lenient.labelled, lenient.missing, lenient.skipped) == (2, 0, 8)
+    facts = analyst.compare(span(0, 100), BOTH)
+    assert facts.bounded == (0.0, 0.0, 0.0, 0.0, 1.0, -1.0, -1.0, -1.0, -1.0, -1.0)
+    assert facts.differences == (1.0, -1.0)
+    assert (facts.labelled, facts.missing) == (2, 8)
+    assert facts.directions == (0, 0, 1, 1, 1, 1)  # one way, four of them without a label
 
 
 def test_a_challenger_that_fails_loses_and_one_that_was_not_asked_is_left_out() -> None:
     records: list[Record] = [predicted(0, answers={"1": "yes", "2": None}), predicted(1, answers={"1": "yes"})]
     records += [predicted(2, answers={"1": None, "2": "yes"}, by="2")]
     records += [labelled(number, "yes", at=100) for number in range(3)]
-    facts = analyst_of(records).paired(span(0, 100), "1", "2", "classification", 1.0, "againstChallenger")
+    facts = analyst_of(records).compare(span(0, 100), BOTH)
     assert facts.differences == (-1.0,)
     assert (facts.challenger_failures, facts.unscored) == (1, 2)
 
@@ -142,10 +181,10 @@ def test_a_window_with_few_rows_or_few_labels_says_nothing(tmp_path: Path) -> No
     analyst = analyst_of([predicted(number) for number in range(FEWEST_ROWS - 1)])
     reference = tmp_path / "reference.json"
     with pytest.raises(InvalidSpecError, match="cannot be read"):
-        analyst.window(span(0, 10_000), "1", str(reference), SIGNATURE)
-    quality = analyst.quality(span(0, 10_000), "1", "classification", {"1": 0.1}, 1.0, "accuracy")
+        analyst.window(span(0, 10_000), "1", str(reference), SIGNATURE, ())
+    quality = analyst.quality(span(0, 10_000), question())
     assert (quality.labelled, quality.residual, quality.metrics) == (0, None, {})
-    empty = analyst.paired(span(50_000, 60_000), "1", "2", "classification", 1.0, "againstChallenger")
+    empty = analyst.compare(span(50_000, 60_000), BOTH)
     assert empty.differences == ()
 
 

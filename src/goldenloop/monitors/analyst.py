@@ -18,15 +18,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from goldenloop.core.errors import InvalidSpecError
-from goldenloop.core.signatures import Signature, Task
-from goldenloop.monitors.reference import Reference, answer_columns, losses_of
+from goldenloop.core.signatures import Signature
+from goldenloop.monitors.catalogue import measure_all
+from goldenloop.monitors.catalogue.base import FEWEST_ROWS, Asked, Window
+from goldenloop.monitors.comparing import BesideFacts, ComparedFacts, Comparison, beside, compare, has_units
+from goldenloop.monitors.custom import CustomProcess
+from goldenloop.monitors.findings import Finding, Flag, Outcome
+from goldenloop.monitors.observing import judged, window_of
+from goldenloop.monitors.reference import Reference
 from goldenloop.payloads.ledger import Ledger, Rows
-from goldenloop.payloads.records import Answer, Exchange, Label, Record, Value
-from goldenloop.stats.intervals import wilson_interval
-from goldenloop.stats.losses import metrics
+from goldenloop.payloads.records import Exchange, Label, Record, Value
 
 WAITING_LABELS_KEPT = 100_000  # labels whose prediction has not been seen; the oldest leave beyond this
-FEWEST_ROWS = 20  # a window with fewer says nothing
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,21 +55,23 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WindowFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a closed window shows without labels."""
+    """What a closed window shows without labels: what its monitors found, and the scores that feed the promised detectors.
+
+    `broken`: why rows of this window must not be trained on; "" where they may.
+    """
 
     rows: int
-    score: float | None
-    columns: dict[str, float]
-    missing: dict[str, float]
-    answer_score: float | None
-    failed: int
-    latency_p50_ms: float | None
-    latency_p99_ms: float | None
-    note: str = ""
+    findings: tuple[Finding, ...] = ()
+    scores: dict[str, float] = {}
+    flags: tuple[Flag, ...] = ()
+    broken: str = ""
 
 
 class QualityFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a window shows once its labels are due. `residual` is the mean of loss less the loss expected of whoever answered."""
+    """What a window shows once its labels are due. `residual` is the mean of loss less the loss expected of whoever answered.
+
+    `metrics`, and the interval of the loop's own metric, are those of the monitor `performance`, over all rows.
+    """
 
     rows: int
     labelled: int
@@ -74,17 +79,19 @@ class QualityFacts(msgspec.Struct, frozen=True, kw_only=True):
     low: float | None
     high: float | None
     residual: float | None
+    findings: tuple[Finding, ...] = ()
 
 
-class PairedFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Loss of the champion less loss of the challenger, in request order. `unscored` rows reached only one of the two."""
+class QualityQuestion(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose answers are judged, against which expected losses (by version), with which monitors; `metric` is the loop's own."""
 
-    differences: tuple[float, ...]
-    labelled: int
-    missing: int
-    skipped: int
-    unscored: int
-    challenger_failures: int
+    champion: str
+    reference: str
+    signature: Signature
+    expected: dict[str, float]
+    scale: float
+    metric: str
+    asked: tuple[Asked, ...] = ()
 
 
 class TrainingFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,19 +116,21 @@ class Analyst(Protocol):
 
     def event_time_at(self, namespace: str, service: str, position: int) -> int: ...
 
-    def window(self, span: Span, champion: str, reference: str, signature: Signature) -> WindowFacts: ...
+    def window(
+        self, span: Span, champion: str, reference: str, signature: Signature, asked: tuple[Asked, ...]
+    ) -> WindowFacts: ...
 
-    def quality(
-        self, span: Span, champion: str, task: Task, expected: dict[str, float], scale: float, metric: str
-    ) -> QualityFacts: ...
+    def quality(self, span: Span, asked: QualityQuestion) -> QualityFacts: ...
 
-    def paired(
-        self, span: Span, champion: str, challenger: str, task: Task, scale: float, missing: str
-    ) -> PairedFacts: ...
+    def compare(self, span: Span, asked: Comparison) -> ComparedFacts: ...
+
+    def beside(self, span: Span, champion: str, challenger: str) -> BesideFacts: ...
 
     def new_labels(self, namespace: str, service: str, since_us: int, until_us: int) -> int: ...
 
-    def training_rows(self, span: Span, label: str, timestamp: str, path: str) -> TrainingFacts: ...
+    def training_rows(
+        self, span: Span, label: str, timestamp: str, path: str, without: tuple[tuple[int, int], ...]
+    ) -> TrainingFacts: ...
 
 
 class LogAnalyst:
@@ -135,6 +144,7 @@ class LogAnalyst:
         self._waiting: OrderedDict[tuple[str, int], Label] = OrderedDict()
         self._replays: dict[tuple[str, str], bool] = {}
         self._references: dict[str, Reference] = {}
+        self._custom = CustomProcess()
 
     def expect(self, namespace: str, service: str, *, replay: bool) -> None:
         key = (namespace, service)
@@ -165,99 +175,90 @@ class LogAnalyst:
     def event_time_at(self, namespace: str, service: str, position: int) -> int:
         return self._ledger(namespace, service).event_time_at(position)
 
-    def window(self, span: Span, champion: str, reference: str, signature: Signature) -> WindowFacts:
-        rows = self._rows(span)
+    def window(
+        self, span: Span, champion: str, reference: str, signature: Signature, asked: tuple[Asked, ...]
+    ) -> WindowFacts:
         known = self._reference(reference)
-        latencies = rows.latency_us / 1_000
-        bare = WindowFacts(
-            rows=len(rows),
-            score=None,
-            columns={},
-            missing={},
-            answer_score=None,
-            failed=int(rows.failed.sum()),
-            latency_p50_ms=float(np.quantile(latencies, 0.5)) if len(rows) else None,
-            latency_p99_ms=float(np.quantile(latencies, 0.99)) if len(rows) else None,
+        window = window_of(
+            self._rows(span),
+            champion,
+            signature,
+            start_us=span.start_us,
+            end_us=span.end_us,
+            loss_scale=known.loss_scale,
         )
-        if len(rows) < FEWEST_ROWS:
-            note = f"{len(rows)} rows; fewer than {FEWEST_ROWS} say nothing"
-            return msgspec.structs.replace(bare, note=note)
-        columns = _columns(rows, signature)
-        score, by_column = known.features.score(columns)
-        answered, _ = _judged(rows, champion)
-        answer_values, _ = answer_columns(signature, answered)
-        some = any(len(values) >= FEWEST_ROWS for values in answer_values.values())
-        answer_score = known.answers.score(answer_values)[0] if some else None
-        missing = {column.name: float(np.mean(_is_missing(columns[column.name]))) for column in signature.inputs}
-        return msgspec.structs.replace(bare, score=score, columns=by_column, missing=missing, answer_score=answer_score)
+        outcomes = self._measured(asked, window, known, labelled=False)
+        return WindowFacts(
+            rows=len(window),
+            findings=tuple(finding for outcome in outcomes for finding in outcome.findings),
+            scores={outcome.monitor: outcome.score for outcome in outcomes if outcome.score is not None},
+            flags=tuple(flag for outcome in outcomes for flag in outcome.flags),
+            broken="; ".join(outcome.broken for outcome in outcomes if outcome.broken),
+        )
 
-    def quality(
-        self, span: Span, champion: str, task: Task, expected: dict[str, float], scale: float, metric: str
-    ) -> QualityFacts:
+    def quality(self, span: Span, asked: QualityQuestion) -> QualityFacts:
         rows = self._rows(span)
-        judged, versions = _judged(rows, champion)
-        answers = _given(rows)
-        losses = losses_of(task, judged, rows.labels, scale)
-        known = ~np.isnan(losses)
-        labelled = int(known.sum())
-        if labelled < FEWEST_ROWS:
-            return QualityFacts(rows=len(rows), labelled=labelled, metrics={}, low=None, high=None, residual=None)
-        chosen = np.flatnonzero(known)
-        said = np.empty(labelled, dtype=object)
-        said[:] = [None if (answer := answers[place]) is None else answer[0] for place in chosen]
-        found = metrics(task, np.array([rows.labels[place] for place in chosen], dtype=object), said)
-        low = high = None
-        if metric == "accuracy":
-            interval = wilson_interval(round((found["accuracy"] or 0.0) * labelled), labelled)
-            low, high = interval.low, interval.high
-        baseline = np.array([expected.get(versions[place], np.nan) for place in chosen])
-        residuals = losses[known] - baseline
-        return QualityFacts(
+        known = self._reference(asked.reference) if asked.asked else None
+        window = window_of(
+            rows,
+            asked.champion,
+            asked.signature,
+            start_us=span.start_us,
+            end_us=span.end_us,
+            loss_scale=asked.scale,
+        )
+        outcomes = [] if known is None else self._measured(asked.asked, window, known, labelled=True)
+        findings = tuple(finding for outcome in outcomes for finding in outcome.findings)
+        labelled = np.flatnonzero(~np.isnan(window.losses))
+        facts = QualityFacts(
             rows=len(rows),
-            labelled=labelled,
-            metrics={name: value for name, value in found.items() if value is not None},
-            low=low,
-            high=high,
+            labelled=int(labelled.size),
+            metrics={},
+            low=None,
+            high=None,
+            residual=None,
+            findings=findings,
+        )
+        if labelled.size < FEWEST_ROWS:
+            return facts
+        _, versions = judged(rows, asked.champion)
+        baseline = np.array([asked.expected.get(versions[place], np.nan) for place in labelled.tolist()])
+        residuals = window.losses[labelled] - baseline
+        overall = [each for each in findings if each.monitor == "performance" and not (each.feature or each.slice)]
+        metric = next((each for each in overall if each.metric == asked.metric), None)
+        return msgspec.structs.replace(
+            facts,
+            metrics={each.metric: each.value for each in overall if each.value is not None},
+            low=None if metric is None else metric.low,
+            high=None if metric is None else metric.high,
             residual=None if np.isnan(residuals).all() else float(np.nanmean(residuals)),
         )
 
-    def paired(self, span: Span, champion: str, challenger: str, task: Task, scale: float, missing: str) -> PairedFacts:
+    def compare(self, span: Span, asked: Comparison) -> ComparedFacts:
         rows = self._rows(span)
-        nobody: list[None] = [None] * len(rows)
-        ours, theirs = rows.answers.get(champion, nobody), rows.answers.get(challenger, nobody)
-        failures = rows.failures.get(challenger, [False] * len(rows))
-        differences: list[float] = []
-        counts = {"labelled": 0, "missing": 0, "skipped": 0, "unscored": 0, "failed": 0}
-        champion_losses = losses_of(task, list(ours), rows.labels, scale)
-        challenger_losses = losses_of(task, list(theirs), rows.labels, scale)
-        for place in range(len(rows)):
-            if ours[place] is None or (theirs[place] is None and not failures[place]):
-                counts["unscored"] += 1
-                continue
-            counts["failed"] += theirs[place] is None
-            if not np.isnan(champion_losses[place]):
-                counts["labelled"] += 1
-                differences.append(float(champion_losses[place] - challenger_losses[place]))
-            elif missing == "ignore":
-                counts["skipped"] += 1
-            else:
-                counts["missing"] += 1
-                differences.append(-_largest_difference(task, ours[place], theirs[place], scale))
-        return PairedFacts(
-            differences=tuple(differences),
-            labelled=counts["labelled"],
-            missing=counts["missing"],
-            skipped=counts["skipped"],
-            unscored=counts["unscored"],
-            challenger_failures=counts["failed"],
-        )
+        earlier: Rows | None = None
+        if asked.split and has_units(rows):
+            before = msgspec.structs.replace(span, start_us=asked.since_us, end_us=span.start_us)
+            earlier = self._rows(before)
+        return compare(rows, asked, earlier)
+
+    def beside(self, span: Span, champion: str, challenger: str) -> BesideFacts:
+        return beside(self._rows(span), champion, challenger)
 
     def new_labels(self, namespace: str, service: str, since_us: int, until_us: int) -> int:
         return self._ledger(namespace, service).labelled_since(since_us, as_of_us=until_us)
 
-    def training_rows(self, span: Span, label: str, timestamp: str, path: str) -> TrainingFacts:
+    def training_rows(
+        self, span: Span, label: str, timestamp: str, path: str, without: tuple[tuple[int, int], ...] = ()
+    ) -> TrainingFacts:
+        """Write the labelled rows; those that happened in one of the spans `without` (start ≤ t < end) are left out."""
         rows = self._rows(span)
-        places = [place for place in range(len(rows)) if rows.labels[place] is not None]
+        happened = rows.event_us.tolist()
+        places = [
+            place
+            for place in range(len(rows))
+            if rows.labels[place] is not None and not any(start <= happened[place] < end for start, end in without)
+        ]
         if not places:
             return TrainingFacts(rows=0, path=None)
         table: dict[str, pa.Array] = {}
@@ -271,6 +272,15 @@ class LogAnalyst:
         pq.write_table(pa.table(table), partial, compression="zstd")
         os.replace(partial, path)
         return TrainingFacts(rows=len(places), path=path)
+
+    def _measured(self, asked: tuple[Asked, ...], window: Window, known: Reference, *, labelled: bool) -> list[Outcome]:
+        outcomes = measure_all(asked, window, known, labelled=labelled)
+        for each in asked:
+            if each.settings.type == "custom":
+                fitted = known.fitted.get(each.settings.name)
+                if (outcome := self._custom.measure(each, window, fitted, labelled=labelled)) is not None:
+                    outcomes.append(outcome)
+        return outcomes
 
     def _take(self, record: Record) -> None:
         if isinstance(record, Label):
@@ -288,7 +298,7 @@ class LogAnalyst:
             if name is None:
                 continue
             self._by_prediction.setdefault(name, ledger)
-            for row in range(len(record.rows)) if self._waiting else ():
+            for row in range(record.rows) if self._waiting else ():
                 if (label := self._waiting.pop((name, row), None)) is not None:
                     ledger.add_label(label)
 
@@ -311,54 +321,6 @@ class LogAnalyst:
             except (OSError, msgspec.DecodeError) as error:
                 raise InvalidSpecError(f"the reference cannot be read: {error}", where=path) from error
         return self._references[path]
-
-
-def _given(rows: Rows) -> list[Answer | None]:
-    """The answers that went out."""
-    return [
-        rows.answers[version][place] if version in rows.answers else None
-        for place, version in enumerate(rows.answered_by)
-    ]
-
-
-def _judged(rows: Rows, champion: str) -> tuple[list[Answer | None], list[str]]:
-    """The answers that decisions rest on, and whose they are: the champion's own where it scored the row, else the one that went out.
-
-    The champion scores every request, also those that a challenger answers, so that nothing depends on how requests were routed.
-    """
-    given = _given(rows)
-    own = rows.answers.get(champion, [None] * len(rows))
-    judged = [mine if mine is not None else other for mine, other in zip(own, given, strict=True)]
-    versions = [champion if mine is not None else version for mine, version in zip(own, rows.answered_by, strict=True)]
-    return judged, versions
-
-
-def _columns(rows: Rows, signature: Signature) -> dict[str, np.ndarray]:
-    """The inputs of the rows as arrays: numbers as float64 with NaN, categories as text with "" where missing."""
-    result: dict[str, np.ndarray] = {}
-    for column in signature.inputs:
-        values = rows.columns.get(column.name, [None] * len(rows))
-        if column.kind == "number":
-            result[column.name] = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-        else:
-            result[column.name] = np.array(["" if value is None else str(value) for value in values], dtype=object)
-    return result
-
-
-def _is_missing(values: np.ndarray) -> np.ndarray:
-    missing: np.ndarray = values == "" if values.dtype == object else np.isnan(values)
-    return missing
-
-
-def _largest_difference(task: Task, ours: object, theirs: object, scale: float) -> float:
-    """The most by which the losses of two answers can differ, whatever the label is: what a missing label may cost the challenger."""
-    if ours is None or theirs is None:
-        return 1.0
-    assert isinstance(ours, tuple)
-    assert isinstance(theirs, tuple)
-    if task == "classification":
-        return float(str(ours[0]) != str(theirs[0]))
-    return min(1.0, abs(float(ours[0]) - float(theirs[0])) / scale)
 
 
 def _arrow(values: Sequence[Value]) -> pa.Array:

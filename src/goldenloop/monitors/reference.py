@@ -14,7 +14,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from goldenloop.core.json import JsonObject
 from goldenloop.core.signatures import Signature, Task
+from goldenloop.monitors.findings import Chosen
 from goldenloop.payloads.records import Answer, Value
 from goldenloop.stats.detection import split_reference
 from goldenloop.stats.losses import losses
@@ -44,7 +46,11 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
 
     def score(self, columns: Columns) -> tuple[float, dict[str, float]]:
         """A window's score, and each column's, standardised so that they compare."""
-        return _scored(self.profile, self.scales, count(self.profile, columns))
+        return self.score_counts(count(self.profile, columns))
+
+    def score_counts(self, counts: Counts) -> tuple[float, dict[str, float]]:
+        """The same, of rows that were counted already."""
+        return _scored(self.profile, self.scales, counts)
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +58,8 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
 
     `loss_scale` turns an absolute error into a loss (regression; 1 for classification). `loss_windows` are the losses of freshly
     trained models on the window after their training rows, less `usual_loss`, their mean; a later version has none of its own.
+    `fitted` is what each monitor knows of the reference rows, `scores` what detectors and learned thresholds begin with (by monitor, or
+    by monitor and metric as in `volume/rows`), `chosen` what `auto` makes of these data; see goldenloop.monitors.catalogue.
     """
 
     task: Task
@@ -61,6 +69,9 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     usual_loss: float
     expected_loss: float
     loss_windows: tuple[float, ...]
+    fitted: dict[str, JsonObject] = {}
+    scores: dict[str, tuple[float, ...]] = {}
+    chosen: tuple[Chosen, ...] = ()
 
 
 def expected_loss(evaluated: float, usual: float, *, windows: float) -> float:

@@ -18,14 +18,27 @@ import msgspec
 
 from goldenloop.core.errors import GoldenloopError
 from goldenloop.core.signatures import Signature
-from goldenloop.monitors.analyst import LogAnalyst, Span
+from goldenloop.monitors.analyst import LogAnalyst, QualityQuestion, Span
+from goldenloop.monitors.catalogue.base import Asked
+from goldenloop.monitors.comparing import Comparison
 from goldenloop.payloads.log import PayloadReader
 
 LENGTH = struct.Struct("<I")
 LARGEST_MESSAGE = 256 << 20
 RECORDS_AT_ONCE = 10_000
 _METHODS = frozenset(
-    {"expect", "sync", "count_before", "event_time_at", "window", "quality", "paired", "new_labels", "training_rows"}
+    {
+        "expect",
+        "sync",
+        "count_before",
+        "event_time_at",
+        "window",
+        "quality",
+        "compare",
+        "beside",
+        "new_labels",
+        "training_rows",
+    }
 )
 
 
@@ -45,12 +58,20 @@ def write_message(stream: BinaryIO, body: bytes) -> None:
     stream.flush()
 
 
-def _argument(name: str, value: object) -> object:
+_KINDS: dict[tuple[str, str], object] = {
+    ("window", "asked"): tuple[Asked, ...],
+    ("quality", "asked"): QualityQuestion,
+    ("compare", "asked"): Comparison,
+}
+
+
+def _argument(method: str, name: str, value: object) -> object:
     if name == "span":
         return msgspec.convert(value, Span)
     if name == "signature":
         return msgspec.convert(value, Signature)
-    return value
+    kind = _KINDS.get((method, name))
+    return value if kind is None else msgspec.convert(value, kind)
 
 
 def main(folder: str) -> None:
@@ -64,7 +85,9 @@ def main(folder: str) -> None:
         try:
             if method not in _METHODS:
                 raise GoldenloopError(f"the monitor worker knows no {method!r}")
-            result = getattr(analyst, method)(**{name: _argument(name, value) for name, value in arguments.items()})
+            result = getattr(analyst, method)(
+                **{name: _argument(method, name, value) for name, value in arguments.items()}
+            )
             reply: tuple[bool, object] = (True, result)
         except GoldenloopError as error:
             reply = (False, (error.what, error.where, error.mend))
