@@ -9,6 +9,8 @@ export OMP_NUM_THREADS ?= 1
 .DEFAULT_GOAL := help
 TRITONCLIENT := build/conformance/tritonclient-2.73/.made
 KSERVE := build/conformance/kserve-0.21/.made
+MLSERVER := build/conformance/mlserver-1.7/.made
+BENTOML := build/conformance/bentoml-1.4/.made
 .PHONY: help venv system demo test lint format pytest soak bench bench-pipelines bench-serving conformance conformance-serving conformance-kserve conformance-kfp docs clean
 
 help:  ## show this list
@@ -57,8 +59,9 @@ bench: venv  ## run the benchmarks, one after the other
 	@found=0; for file in $(wildcard benchmarks/*.py); do found=1; echo "== $$file"; $(BIN)/python "$$file" || exit 1; done; \
 		test $$found = 1 || echo "There are no benchmarks yet (benchmarks/*.py)."
 
-bench-serving: venv $(KSERVE)  ## what a prediction costs our server and that of KServe
-	$(BIN)/python benchmarks/serving.py --kserve $(dir $(KSERVE))bin/python $(ARGS)
+bench-serving: venv $(KSERVE) $(MLSERVER) $(BENTOML)  ## what a prediction costs our server, KServe's, MLServer and BentoML
+	$(BIN)/python benchmarks/serving.py --kserve $(dir $(KSERVE))bin/python --mlserver $(dir $(MLSERVER))bin/python \
+		--bentoml $(dir $(BENTOML))bin/python $(ARGS)
 
 conformance: venv $(KFP_2_17) $(TRITONCLIENT) $(KSERVE)  ## the clients of others, unchanged, against this platform
 	$(BIN)/python -m pytest tests/clients $(ARGS)
@@ -79,6 +82,15 @@ $(KSERVE):
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check 'kserve==0.21.0' \
 		$$(grep -hoE '^(scikit-learn|lightgbm|joblib|pandas)==[^ ;]+' requirements/dev.lock)
+	@touch $@
+
+# Peers of the benchmark only.
+$(MLSERVER): PACKAGES = mlserver==1.7.1
+$(BENTOML): PACKAGES = bentoml==1.4.39
+$(MLSERVER) $(BENTOML):
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(PACKAGES) \
+		$$(grep -hoE '^(scikit-learn|lightgbm|joblib)==[^ ;]+' requirements/dev.lock)
 	@touch $@
 
 conformance-serving: venv $(TRITONCLIENT) $(KSERVE)  ## every call of tritonclient and of KServe's clients, in a table

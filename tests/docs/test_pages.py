@@ -94,7 +94,8 @@ def fields_of_a_loop() -> dict[str, str]:
             path = f"{prefix}{name}"
             options = [field, *field.get("anyOf", [])]
             inner = [definitions[option["$ref"].split("/")[-1]] for option in options if "$ref" in option]
-            items = [definitions[o["items"]["$ref"].split("/")[-1]] for o in options if "$ref" in o.get("items", {})]
+            members = [one for o in options if "items" in o for one in (o["items"], *o["items"].get("anyOf", []))]
+            items = [definitions[one["$ref"].split("/")[-1]] for one in members if "$ref" in one]
             if name in required:
                 found[path] = "required"
             elif not inner or "anyOf" in field:

@@ -17,12 +17,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from goldenloop.api.errors import answer_error
 from goldenloop.api.kfp.routes import kfp_api
 from goldenloop.api.metrics import exposition
+from goldenloop.api.mlflow.routes import mlflow_api
+from goldenloop.api.model_registry.routes import model_registry_api
 from goldenloop.api.platform import PlatformRoutes
+from goldenloop.api.recording import RecordRoutes
+from goldenloop.api.provenance import ProvenanceRoutes
+from goldenloop.api.reporting import ReportRoutes
 from goldenloop.api.resources import ResourceRoutes
 from goldenloop.api.triggers import TriggerRoutes
 from goldenloop.api.trust import TrustRoutes
+from goldenloop.api.versions import VersionRoutes
 from goldenloop.control.platform import Platform
 from goldenloop.core.errors import GoldenloopError
+from goldenloop.lineage.audit import ACTOR
 from goldenloop.standards.kubernetes import status_object
 
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -41,9 +48,15 @@ def application(platform: Platform, pages: Path | None) -> ASGIApp:
 
     routes: list[BaseRoute] = [
         *PlatformRoutes(platform).routes(),
+        *VersionRoutes(platform).routes(),
+        *ReportRoutes(platform).routes(),
+        *ProvenanceRoutes(platform).routes(),
         *TriggerRoutes(platform).routes(),
         *TrustRoutes(platform).routes(),
+        *RecordRoutes(platform).routes(),
         kfp_api(platform),
+        *mlflow_api(platform),
+        *model_registry_api(platform),
         *ResourceRoutes(platform).routes(),
         Route("/metrics", metrics),
     ]
@@ -73,7 +86,14 @@ class LocalOnly:
             if refused:
                 await JSONResponse(status_object(403, "Forbidden", refused), status_code=403)(scope, receive, send)
                 return
+            ACTOR.set(_caller(scope))
         await self._app(scope, receive, send)
+
+
+def _caller(scope: Scope) -> str:
+    """Who calls, as they say it: for the record, not for permission."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    return headers.get("x-actor") or headers.get("user-agent") or "unknown"
 
 
 def _refusal(scope: Scope) -> str:

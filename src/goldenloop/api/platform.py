@@ -16,8 +16,10 @@ from starlette.routing import Route
 from goldenloop import __version__
 from goldenloop.api import queries
 from goldenloop.api.log_parts import read_part
+from goldenloop.api.mlflow.routes import api_version, is_mlflow
 from goldenloop.api.resources import read_json, whole_number
 from goldenloop.control import byhand
+from goldenloop.control.owner import owner_view
 from goldenloop.control.platform import Platform
 from goldenloop.control.tracing import trace_prediction
 from goldenloop.core.errors import ConflictError, InvalidSpecError
@@ -57,6 +59,7 @@ class PlatformRoutes:
             Route(f"{_LOOP}/quality", self._of_loop(queries.quality)),
             Route(f"{_LOOP}/versions", self._of_loop(queries.version_list)),
             Route(f"{_LOOP}/decisions", self._of_loop(queries.decision_list)),
+            Route(f"{_LOOP}/owner", self._of_loop(self._owner)),
             Route(f"{_LOOP}/baselines", self._keep_baselines, methods=["PUT"]),
             Route(f"{_LOOP}/runs", self._run_now, methods=["POST"]),
             Route(f"{_LOOP}/promote", self._promote, methods=["POST"]),
@@ -77,7 +80,9 @@ class PlatformRoutes:
         body = {"live": True, "ready": turning, "workers": workers, "generation": self._platform.ring.table.generation}
         return JSONResponse(body, status_code=200 if turning else 503)
 
-    async def _version(self, _request: Request) -> Response:
+    async def _version(self, request: Request) -> Response:
+        if is_mlflow(request):
+            return api_version()
         return JSONResponse(
             {"major": "1", "minor": "30", "gitVersion": f"v1.30.0+goldenloop-{__version__}", "goldenloop": __version__}
         )
@@ -96,6 +101,9 @@ class PlatformRoutes:
             return _json(await run_in_threadpool(ask))
 
         return answer
+
+    def _owner(self, transaction: Transaction, namespace: str, name: str) -> JsonObject:
+        return owner_view(transaction, namespace, name, now_us=self._platform.world.clock.now_us())
 
     def _lines(self, namespace: str, name: str, after: int) -> list[JsonObject]:
         with self._platform.database.read() as transaction:
@@ -236,10 +244,11 @@ class PlatformRoutes:
         if version is not None and not isinstance(version, int):
             raise InvalidSpecError(f"{version!r} is not the number of a version", where="version")
 
-        return await self._by_hand(request, partial(byhand.promote, version=version), given)
+        return await self._by_hand(request, partial(byhand.promote, version=version, person=_person(given)), given)
 
     async def _roll_back(self, request: Request) -> Response:
-        return await self._by_hand(request, byhand.roll_back)
+        given = await _optional_body(request)
+        return await self._by_hand(request, partial(byhand.roll_back, person=_person(given)), given)
 
     async def _by_hand(
         self, request: Request, act: Callable[..., JsonObject], given: JsonObject | None = None
@@ -258,6 +267,14 @@ class PlatformRoutes:
 
 def _json(content: JsonObject) -> Response:
     return Response(msgspec.json.encode(content), media_type="application/json")
+
+
+def _person(given: JsonObject) -> str:
+    """Who decides, as the caller says it."""
+    name = given.get("by", "")
+    if not isinstance(name, str):
+        raise InvalidSpecError(f"{name!r} is not a name", where="by")
+    return name
 
 
 async def _optional_body(request: Request) -> JsonObject:

@@ -31,27 +31,26 @@ def quality(transaction: Transaction, namespace: str, loop: str) -> JsonObject:
     metric = "accuracy" if memory is None else memory.metric
     query = (
         select(measurements)
-        .where(measurements.c.namespace == namespace, measurements.c.loop == loop, measurements.c.feature == "")
-        .where(measurements.c.metric.in_((metric, f"{metric}_low", f"{metric}_high", "statistic", "excess_loss")))
+        .where(measurements.c.namespace == namespace, measurements.c.loop == loop)
+        .where(measurements.c.feature == "", measurements.c.slice == "")
+        .where(measurements.c.metric.in_((metric, "statistic")))
         .order_by(measurements.c.window)
     )
     windows: dict[int, JsonObject] = {}
     drift: list[Json] = []
     loss: list[Json] = []
     for row in transaction.execute(query):
-        if row.monitor == "performance" and row.metric.startswith(metric):
-            window = windows.setdefault(
-                row.window,
-                {
-                    "index": row.window,
-                    "start": to_text(row.start_us),
-                    "end": to_text(row.end_us),
-                    "rows": row.rows,
-                    "version": row.version,
-                    "loop": None,
-                },
-            )
-            window[{metric: "loop", f"{metric}_low": "low", f"{metric}_high": "high"}[row.metric]] = row.value
+        if row.monitor == "performance" and row.metric == metric:
+            windows[row.window] = {
+                "index": row.window,
+                "start": to_text(row.start_us),
+                "end": to_text(row.end_us),
+                "rows": row.rows,
+                "version": row.version,
+                "loop": row.value,
+                "low": row.low,
+                "high": row.high,
+            }
         elif row.metric == "statistic" and row.monitor in ("drift", "performance"):
             entry = {
                 "index": row.window,

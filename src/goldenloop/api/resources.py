@@ -17,7 +17,9 @@ from goldenloop.api.validation import check_document
 from goldenloop.control.platform import Platform
 from goldenloop.control.removal import forget_loop
 from goldenloop.core.errors import ConflictError, InvalidSpecError
+from goldenloop.core.ids import digest_bytes
 from goldenloop.core.json import Json, JsonObject
+from goldenloop.lineage import audit
 from goldenloop.standards.kubernetes import KINDS, Kind, merge_patch, status_object
 from goldenloop.store import resources
 from goldenloop.store.database import Transaction
@@ -154,7 +156,8 @@ class ResourceRoutes:
     def _create(self, kind: Kind, namespace: str, document: JsonObject) -> JsonObject:
         check_document(kind, document, namespace)
         with self._changing() as transaction:
-            return resources.create(transaction, kind, namespace, document, now_us=self._platform.world.clock.now_us())
+            made = resources.create(transaction, kind, namespace, document, now_us=self._platform.world.clock.now_us())
+            return self._applied(transaction, kind, made, None)
 
     def _get(self, kind: Kind, namespace: str, name: str) -> JsonObject:
         with self._database.read() as transaction:
@@ -175,7 +178,10 @@ class ResourceRoutes:
     def _replace(self, kind: Kind, namespace: str, name: str, document: JsonObject) -> JsonObject:
         check_document(kind, document, namespace, name)
         with self._changing() as transaction:
-            return resources.replace(transaction, kind, namespace, name, document)
+            current = resources.get(transaction, kind, namespace, name)
+            return self._applied(
+                transaction, kind, resources.replace(transaction, kind, namespace, name, document), current
+            )
 
     def _patch(self, kind: Kind, namespace: str, name: str, patch: JsonObject) -> JsonObject:
         with self._changing() as transaction:
@@ -186,18 +192,45 @@ class ResourceRoutes:
             given = patch.get("metadata")
             if not (isinstance(given, dict) and "resourceVersion" in given):
                 resources.metadata_of(merged).pop("resourceVersion", None)
-            return resources.replace(transaction, kind, namespace, name, merged)
+            return self._applied(
+                transaction, kind, resources.replace(transaction, kind, namespace, name, merged), current
+            )
 
     def _delete(self, kind: Kind, namespace: str, name: str) -> JsonObject:
         with self._changing() as transaction:
             removed = resources.remove(transaction, kind, namespace, name)
             if kind.kind == "Loop":
                 forget_loop(transaction, namespace, name)
+            self._audited(transaction, kind, "delete", removed)
         return {
             **status_object(200, "", f"{kind.kind} {name!r} is deleted"),
             "status": "Success",
             "details": removed["metadata"],
         }
+
+    def _applied(self, transaction: Transaction, kind: Kind, kept: JsonObject, before: JsonObject | None) -> JsonObject:
+        """Put a change on record, where it was one."""
+        is_same = before is not None and (
+            resources.metadata_of(before)["resourceVersion"] == resources.metadata_of(kept)["resourceVersion"]
+        )
+        if not is_same:
+            self._audited(transaction, kind, "apply", kept)
+        return kept
+
+    def _audited(self, transaction: Transaction, kind: Kind, action: str, document: JsonObject) -> None:
+        metadata = resources.metadata_of(document)
+        deed = audit.Deed(
+            action=action,
+            kind=kind.kind,
+            namespace=str(metadata["namespace"]),
+            name=str(metadata["name"]),
+            facts={
+                "uid": metadata["uid"],
+                "generation": metadata["generation"],
+                "spec": digest_bytes(msgspec.json.encode(document.get("spec"), order="deterministic")),
+            },
+        )
+        audit.record(transaction, deed, now_us=self._platform.world.clock.now_us())
 
     def _set_status(self, kind: Kind, namespace: str, name: str, document: JsonObject, is_patch: bool) -> JsonObject:
         with self._changing() as transaction:

@@ -61,7 +61,8 @@ class TrustRoutes:
 
     async def _distrust(self, request: Request) -> Response:
         digest = request.path_params["digest"]
-        await self._write(lambda transaction: trusting.distrust(transaction, digest))
+        now_us = self._platform.world.clock.now_us()
+        await self._write(lambda transaction: trusting.distrust(transaction, digest, now_us=now_us))
         return _json({"distrusted": digest})
 
     async def _write(self, act: Callable[[Transaction], Result]) -> Result:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from goldenloop.control.services.settings import check_annotations
 from goldenloop.core.errors import InvalidSpecError
 from goldenloop.core.json import JsonObject
+from goldenloop.standards.analysis_template import check_template
 from goldenloop.standards.documents import convert, near_miss
 from goldenloop.standards.inference_service.graph import read_graph
 from goldenloop.standards.inference_service.records import annotations_of, read_inference_service
 from goldenloop.standards.inference_service.trained_model import read_trained_model
 from goldenloop.standards.kubernetes import Kind, check_name, kind_of
 from goldenloop.standards.loop import LoopSpec, MonitorSpec, PipelineSource, RolloutSpec, check_loop
-from goldenloop.standards.openslo import SloSpec
+from goldenloop.standards.openslo import read_slo
 from goldenloop.standards.pipeline_ir import read_pipeline
 from goldenloop.standards.trigger import read_trigger
 from goldenloop.store.resources import metadata_of
@@ -60,8 +61,10 @@ def check_spec(kind: Kind, spec: object) -> None:
             read_graph(spec)
         case "TrainedModel":
             read_trained_model(spec)
+        case "AnalysisTemplate":
+            check_template(spec)
         case "SLO":
-            convert(spec, SloSpec, where="spec")
+            read_slo("slo", spec, where="spec")
 
 
 def _check_pipeline(loop: LoopSpec) -> None:

@@ -13,7 +13,8 @@ from goldenloop.standards.documents import convert, read_yaml
 from goldenloop.standards.inference_service import records
 from goldenloop.standards.inference_service.sources import STORAGE_URI
 from goldenloop.standards.kubernetes import kind_of
-from goldenloop.standards.loop import LoopSpec, PipelineSource, check_loop
+from goldenloop.standards.loop import LoopSpec, NamedMonitor, PipelineSource, check_loop
+from goldenloop.standards.mlflow.addresses import is_tracked
 
 
 def read_resources(file: Path, *, source: Path | None = None) -> list[JsonObject]:
@@ -60,7 +61,22 @@ def _complete(given: object, file: Path, source: Path | None) -> JsonObject:
         written = given["pipeline"]
         assert isinstance(written, dict)
         completed["pipeline"] = {**written, **pipeline}
+    if isinstance(spec.monitors, tuple):
+        written = given["monitors"]
+        assert isinstance(written, list)
+        completed["monitors"] = [
+            _with_code(each, monitor, file) for each, monitor in zip(written, spec.monitors, strict=True)
+        ]
     return completed
+
+
+def _with_code(written: Json, monitor: NamedMonitor | str, file: Path) -> Json:
+    """A custom monitor with the text of its file: the server reads no file of a person's."""
+    if not isinstance(monitor, NamedMonitor) or monitor.type != "custom" or monitor.code:
+        return written
+    assert isinstance(written, dict)
+    path = Path(_absolute(monitor.source.rpartition(":")[0], file, field="spec.monitors"))
+    return {**written, "code": path.read_text()}
 
 
 def _with_absolute_places(value: Json, file: Path) -> Json:
@@ -81,7 +97,7 @@ def _with_absolute_places(value: Json, file: Path) -> Json:
 
 
 def _absolute(source: str, file: Path, *, field: str = "spec.data.source") -> str:
-    if "://" in source:
+    if "://" in source or is_tracked(source):
         return source
     path = (file.parent / source).resolve()
     if not path.exists():

@@ -31,11 +31,14 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where to listen; 0 is any free port. Where none is given for gRPC, it is 8001, or any free one if inference has any free one."""
+    """Where to listen; 0 is any free port. Where none is given for gRPC, it is 8001, or any free one if inference has any free one;
+    for ML Metadata 8082, or any free one if the API has any free one.
+    """
 
     http: int = 8080
     inference: int = 8000
     grpc: int | None = None
+    mlmd: int | None = None
 
     @property
     def for_grpc(self) -> int:
@@ -43,6 +46,13 @@ class Ports:
         if self.grpc is not None:
             return self.grpc
         return 8001 if self.inference else 0
+
+    @property
+    def for_mlmd(self) -> int:
+        """The port for ML Metadata."""
+        if self.mlmd is not None:
+            return self.mlmd
+        return 8082 if self.http else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,7 @@ def supervise(home: Home, options: Options) -> None:
         "http": bind(options.host, options.ports.http, "--http-port"),
         "inference": bind(options.host, options.ports.inference, "--inference-port"),
         "grpc": bind(options.host, options.ports.for_grpc, "--grpc-port"),
+        "mlmd": bind(options.host, options.ports.for_mlmd, "--mlmd-port"),
     }
     metrics = home.work / "metrics"
     shutil.rmtree(metrics, ignore_errors=True)  # of processes that are no more
@@ -91,7 +102,7 @@ def supervise(home: Home, options: Options) -> None:
         home.control_socket.unlink()
     workers = options.workers or max(1, os.cpu_count() or 1)
     children = [
-        _control(home, kept, sockets["http"]),
+        _control(home, kept, sockets["http"], sockets["mlmd"]),
         *(_worker(home, options, sockets["inference"], sockets["grpc"], number) for number in range(workers)),
         _predictors(home, options.isolation),  # the last to end: workers finish what they have asked of it
     ]
@@ -101,7 +112,7 @@ def supervise(home: Home, options: Options) -> None:
         http=_url(options.host, sockets["http"]),
         inference=_url(options.host, sockets["inference"]),
         grpc=f"{options.host}:{sockets['grpc'].getsockname()[1]}",
-        mlmd=None,
+        mlmd=f"{options.host}:{sockets['mlmd'].getsockname()[1]}",
         pid=os.getpid(),
     )
     write_atomically(home.addresses, msgspec.json.encode(addresses))
@@ -130,6 +141,8 @@ def start_detached(home: Home, options: Options) -> Addresses:
         str(options.ports.inference),
         "--grpc-port",
         str(options.ports.for_grpc),
+        "--mlmd-port",
+        str(options.ports.for_mlmd),
     )
     for flag, value in (
         ("--database", options.database),
@@ -185,14 +198,16 @@ def _settings(home: Home, options: Options) -> Kept:
     return Kept(database=database, artifacts=artifacts)
 
 
-def _control(home: Home, kept: Kept, listener: socket.socket) -> Child:
-    descriptor = listener.fileno()
+def _control(home: Home, kept: Kept, listener: socket.socket, mlmd: socket.socket) -> Child:
+    descriptors = (listener.fileno(), mlmd.fileno())
     command = python_module(
         "goldenloop.api.process",
         "--home",
         str(home.path),
         "--http-fd",
-        str(descriptor),
+        str(descriptors[0]),
+        "--mlmd-fd",
+        str(descriptors[1]),
         "--database",
         kept.database,
         "--artifacts",
@@ -200,7 +215,7 @@ def _control(home: Home, kept: Kept, listener: socket.socket) -> Child:
         "--pages",
         str(static_folder()),
     )
-    return Child("control", command, (descriptor,), home.logs / "control.log")
+    return Child("control", command, descriptors, home.logs / "control.log")
 
 
 def _worker(home: Home, options: Options, listener: socket.socket, grpc: socket.socket, number: int) -> Child:

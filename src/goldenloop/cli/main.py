@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import typer
 
 from goldenloop import __version__
+from goldenloop.cli.approving import approve, refuse
 from goldenloop.cli.converting import convert
+from goldenloop.cli.exporting import export
 from goldenloop.cli.output import Output, console, guarded, say
+from goldenloop.cli.recording import audit, query
+from goldenloop.cli.reporting import report
+from goldenloop.cli.reproducing import reproduce
 from goldenloop.cli.trusting import trust
 from goldenloop.client import Client
 from goldenloop.core.errors import GoldenloopError, InvalidSpecError
@@ -57,7 +62,9 @@ def up(
     grpc_port: Annotated[
         int | None, typer.Option(help="Inference over gRPC; by default 8001, or any free port if inference has any.")
     ] = None,
-    mlmd_port: Annotated[int, typer.Option(help="ML metadata over gRPC; not served yet.")] = 8082,
+    mlmd_port: Annotated[
+        int | None, typer.Option(help="ML Metadata over gRPC; by default 8082, or any free port if the API has any.")
+    ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     database: Annotated[str | None, typer.Option(help="postgresql://…; by default a file in the home.")] = None,
     artifacts: Annotated[
@@ -86,9 +93,8 @@ def up(
     from goldenloop.cli.lifecycle import Options, Ports, start_detached, supervise
     from goldenloop.control.home import Home
 
-    del mlmd_port  # part of the contract; the door behind it is not there yet
     options = Options(
-        Ports(http_port, inference_port, grpc_port),
+        Ports(http_port, inference_port, grpc_port, mlmd_port),
         host,
         database,
         artifacts,
@@ -214,14 +220,25 @@ def get(
 @guarded
 def describe(
     kind: Annotated[str, typer.Argument(help="A kind of resource, or run, or version.")],
-    name: Annotated[str, typer.Argument(help="Its name; the id of a run; LOOP/NUMBER for a version.")],
+    name: Annotated[
+        str, typer.Argument(help="Its name; the id of a run; for a version LOOP, LOOP/NUMBER or LOOP-NUMBER.")
+    ],
+    number: Annotated[int | None, typer.Argument(help="The number of a version of LOOP.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the card of a version here, as Markdown.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the card of a version here, as one HTML file.")] = None,
     home: HomeOption = HOME,
     namespace: NamespaceOption = "default",
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Show one thing whole: what was chosen and why, its state, what happened to it."""
+    """Show one thing whole: what was chosen and why, its state, what happened to it; of a version its model card."""
+    from goldenloop.cli.cards import CardFiles, describe_version
     from goldenloop.cli.showing import describe_thing
 
+    files = CardFiles(markdown=markdown, html=html)
+    if kind in ("version", "versions"):
+        describe_version(Client.of_home(home), name, number, files, namespace=namespace, output=output)
+        return
+    files.must_be_none(number)
     describe_thing(Client.of_home(home), kind, name, namespace, output)
 
 
@@ -375,8 +392,15 @@ def backtest(
     ],
     policy: Annotated[
         list[str] | None,
-        typer.Option(help="Change a field of the Loop: retrain.falseAlarmWindows=50. May be repeated."),
+        typer.Option(
+            help="Change a field of the Loop (retrain.falseAlarmWindows=50; may be repeated), or try another policy in its "
+            "place: cost, never, periodic:K, adwin, page-hinkley, accuracy<X, loss>X."
+        ),
     ] = None,
+    rollout: Annotated[
+        Literal["gated", "instant"],
+        typer.Option(help="Whether a new version earns its traffic (gated), or answers at once: the policy alone."),
+    ] = "gated",
     warm_up: Annotated[float, typer.Option(help="The part of the rows on which the first version is trained.")] = 0.25,
     every: Annotated[int, typer.Option(min=1, help="At every how many windows the periodic policy retrains.")] = 1,
     report: Annotated[Path | None, typer.Option(help="Write a report as HTML here.")] = None,
@@ -393,6 +417,7 @@ def backtest(
             policies=tuple(policy or ()),
             warm_up=warm_up,
             every=every,
+            rollout=rollout,
             report=report,
             folder=folder,
             output=output,
@@ -423,13 +448,15 @@ def promote(
         int | None, typer.Argument(help="The version; by default the challenger of the rollout.")
     ] = None,
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    by: Annotated[str | None, typer.Option(help="Who decides, for the record; by default your user name.")] = None,
     home: HomeOption = HOME,
     namespace: NamespaceOption = "default",
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Make a version golden by hand."""
-    done = Client.of_home(home).promote(loop, version=version, namespace=namespace, reason=reason)
-    say(output, done, f"version {done['golden']} is golden")
+    """Make a version golden by hand; one that waits for approval is approved, and goes on as it would have without waiting."""
+    from goldenloop.cli.cards import promote_version
+
+    promote_version(Client.of_home(home), loop, version, reason=reason, by=by, namespace=namespace, output=output)
 
 
 @app.command()
@@ -448,8 +475,15 @@ def rollback(
     say(output, done, f"version {done['golden']} is golden; version {done['quarantined']} is quarantined")
 
 
+app.command()(report)
 app.command()(convert)
 app.command()(trust)
+app.command()(reproduce)
+app.command()(approve)
+app.command()(refuse)
+app.command()(query)
+app.add_typer(audit, name="audit")
+app.add_typer(export, name="export")
 
 
 def _title(document: JsonObject) -> str:

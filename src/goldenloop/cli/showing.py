@@ -9,7 +9,9 @@ import msgspec
 
 from goldenloop.cli import served
 from goldenloop.cli.output import Output, console, say, table
+from goldenloop.cli.owning import print_owner
 from goldenloop.cli.progress import duration, has_ended, tasks_of
+from goldenloop.cli.rollout_text import describe_rollout
 from goldenloop.client import Client
 from goldenloop.core.errors import InvalidSpecError, NotFoundError
 from goldenloop.core.json import Json, JsonObject
@@ -54,20 +56,21 @@ def describe_thing(client: Client, kind: str, name: str, namespace: str, output:
         run = client.run(name)
         say(output, run, lambda: _describe_run(run))
         return
-    if kind in ("version", "versions"):
-        loop, _, number = name.partition("/")
-        versions = _items(client.of_loop("versions", loop, namespace=namespace))
-        chosen = [version for version in versions if str(version["number"]) == number]
-        if not chosen:
-            raise NotFoundError(f"there is no version {name!r}", mend="Name it as LOOP/NUMBER.")
-        say(output, chosen[0], lambda: _print_tree(chosen[0]))
-        return
     document = client.get(kind, name, namespace=namespace)
+    if kind_named(kind).kind == "Rollout":
+        say(output, document, lambda: describe_rollout(document))
+        return
     if kind_named(kind).kind != "Loop":
         say(output, document, lambda: _print_tree(document))
         return
     timeline = client.timeline(name, namespace=namespace)
-    say(output, {**document, "timeline": list(timeline)}, lambda: _describe_loop(document, timeline))
+    owner = client.of_loop("owner", name, namespace=namespace)
+
+    def show() -> None:
+        _describe_loop(document, timeline)
+        print_owner(owner)
+
+    say(output, {**document, "timeline": list(timeline), "owner": owner}, show)
 
 
 def print_logs(client: Client, run: str, step: str | None, output: Output) -> None:
@@ -143,6 +146,8 @@ def print_trace(traced: JsonObject) -> None:
     )
     if traced.get("label"):
         console.print(f"  the truth was {_object(traced['label'])['label']}", markup=False)
+    for flag in _items({"items": traced.get("flags") or []}):
+        console.print(f"  strange to {flag['monitor']} in window {flag['window']}: {flag['note']}", markup=False)
     console.print("why", style="bold")
     console.print(f"  {traced.get('explanation', 'not explained')}", markup=False)
     for part in _items({"items": traced.get("attributions", [])})[:_REASONS_SHOWN]:
@@ -182,6 +187,11 @@ def _describe_loop(document: JsonObject, timeline: list[JsonObject]) -> None:
     for name, choice in _object(status.get("choices") or {}).items():
         chosen = _object(choice)
         console.print(f"  {name}: {chosen['value']} ({chosen['why']})", markup=False)
+    console.print("monitors", style="bold")
+    for field, mark in (("monitors", "watches"), ("monitorsLeftOut", "left out")):
+        for name, monitor in _object(status.get(field) or {}).items():
+            told = _object(monitor)
+            console.print(f"  {name:<21} {mark}: {told['value']} ({told['why']})", markup=False)
     console.print("conditions", style="bold")
     for each in _items({"items": status.get("conditions") or []}):
         console.print(f"  {each['type']}: {each['status']} {each['message']}", markup=False)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 from urllib.parse import quote
 
 from goldenloop.client.connection import Connection
@@ -87,7 +87,7 @@ class Client:
         return _items(self._control.call("GET", f"{_loop(namespace, loop)}/timeline?after={after}")[0])
 
     def of_loop(self, what: str, loop: str, *, namespace: str = "default") -> JsonObject:
-        """One of `quality`, `versions`, `decisions` of a loop."""
+        """One of `quality`, `versions`, `decisions`, `owner` of a loop."""
         return _object(self._control.call("GET", f"{_loop(namespace, loop)}/{what}")[0])
 
     def keep_baselines(self, loop: str, baselines: object, *, namespace: str = "default") -> None:
@@ -129,17 +129,61 @@ class Client:
         return _object(self._control.call("POST", f"{_loop(namespace, loop)}/runs", {"reason": reason})[0])
 
     def promote(
-        self, loop: str, *, version: int | None = None, namespace: str = "default", reason: str = ""
+        self, loop: str, *, version: int | None = None, namespace: str = "default", reason: str = "", by: str = ""
     ) -> JsonObject:
-        """Make a version golden by hand."""
-        body: JsonObject = {"version": version, "reason": reason}
+        """Make a version golden by hand; one that waits for approval is approved."""
+        body: JsonObject = {"version": version, "reason": reason, "by": by}
         return _object(self._control.call("POST", f"{_loop(namespace, loop)}/promote", body)[0])
 
-    def rollback(self, loop: str, *, namespace: str = "default", reason: str = "") -> JsonObject:
+    def approve(
+        self, loop: str, *, version: int | None = None, namespace: str = "default", reason: str, by: str
+    ) -> JsonObject:
+        """Let the version that waits for approval take part. Asked for twice it decides once."""
+        body: JsonObject = {"version": version, "reason": reason, "by": by}
+        return _object(self._control.call("POST", f"{_loop(namespace, loop)}/approve", body)[0])
+
+    def refuse(
+        self, loop: str, *, version: int | None = None, namespace: str = "default", reason: str, by: str
+    ) -> JsonObject:
+        """Turn the version that waits for approval down; the champion stays."""
+        body: JsonObject = {"version": version, "reason": reason, "by": by}
+        return _object(self._control.call("POST", f"{_loop(namespace, loop)}/refuse", body)[0])
+
+    def card(self, loop: str, version: int, *, namespace: str = "default") -> JsonObject:
+        """The card of a version: what it is for, what it was judged on, who decided."""
+        path = f"{_loop(namespace, loop)}/versions/{version}/card?format=json"
+        return _object(self._control.call("GET", path)[0])
+
+    def card_text(
+        self, loop: str, version: int, form: Literal["markdown", "html"], *, namespace: str = "default"
+    ) -> str:
+        """The card as a document."""
+        path = f"{_loop(namespace, loop)}/versions/{version}/card?format={form}"
+        return str(self._control.call("GET", path)[0])
+
+    def reproduce(self, loop: str, version: int, *, namespace: str = "default") -> str:
+        """Let the run that made a version run once more; return the id of the second run."""
+        path = f"{_loop(namespace, loop)}/versions/{version}/reproduce"
+        return str(_object(self._control.call("POST", path, {})[0])["run"])
+
+    def reproduction(self, run: str) -> JsonObject:
+        """What is equal between a version and what a second run made."""
+        return _object(self._control.call("GET", f"{_OURS}/reproductions/{quote(run)}")[0])
+
+    def report(self, loop: str, *, since: str = "30d", namespace: str = "default") -> JsonObject:
+        """What was measured, what stood out and what the loop did, over so much event time until the last window."""
+        path = f"{_loop(namespace, loop)}/report?format=json&since={quote(since)}"
+        return _object(self._control.call("GET", path)[0])
+
+    def report_page(self, loop: str, *, since: str = "30d", namespace: str = "default") -> str:
+        """The report as one HTML file."""
+        path = f"{_loop(namespace, loop)}/report?format=html&since={quote(since)}"
+        return str(self._control.call("GET", path)[0])
+
+    def rollback(self, loop: str, *, namespace: str = "default", reason: str = "", by: str = "") -> JsonObject:
         """End the rollout, or go back to the version before."""
-        return _object(
-            self._control.call("POST", f"{_loop(namespace, loop)}/rollback", {"reason": reason}, patience_seconds=0)[0]
-        )
+        body: JsonObject = {"reason": reason, "by": by}
+        return _object(self._control.call("POST", f"{_loop(namespace, loop)}/rollback", body, patience_seconds=0)[0])
 
     def trust(self, digest: str, *, reason: str = "") -> JsonObject:
         """Accept model files of this SHA-256 although they run code when they are loaded."""
@@ -157,6 +201,19 @@ class Client:
         """Everything about one prediction."""
         query = f"?row={row}&explain={'true' if explain else 'false'}"
         return _object(self._control.call("GET", f"{_OURS}/trace/{quote(identity)}{query}")[0])
+
+    def query(self, sql: str, *, limit: int = 10_000, seconds: float = 30.0) -> JsonObject:
+        """Rows of the records that this SELECT asks for: `columns`, `types`, `rows`, and `notices` of what was left out."""
+        body: JsonObject = {"sql": sql, "limit": limit, "seconds": seconds}
+        return _object(self._control.call("POST", f"{_OURS}/query", body, patience_seconds=0)[0])
+
+    def audit(self, *, after: int = 0, limit: int = 100) -> list[JsonObject]:
+        """The newest entries of the audit log, oldest first."""
+        return _items(self._control.call("GET", f"{_OURS}/audit?after={after}&limit={limit}")[0])
+
+    def verify_audit(self) -> JsonObject:
+        """Whether the audit log and the sealed payloads are what was written."""
+        return _object(self._control.call("GET", f"{_OURS}/audit/verification")[0])
 
     # inference
 
@@ -210,6 +267,12 @@ class Client:
                 return None
             if status.get("phase") == "Blocked":
                 raise GoldenloopError(_why_not_ready(status), where=f"loop {loop}", mend="Mend it and apply it again.")
+            if status.get("phase") == "AwaitingApproval":
+                raise GoldenloopError(
+                    _why_not_ready(status),
+                    where=f"loop {loop}",
+                    mend=f"Read goldenloop describe version {loop}, then: goldenloop approve {loop} --reason WHY.",
+                )
             if status.get("champion") is None:
                 return None
             return str(status["champion"]) if self._answers(loop) else None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
+import os
 import select
 import socket
 import time
 from collections.abc import Callable
+from functools import cache
 from urllib.parse import urlsplit
 
 import httptools
@@ -33,6 +36,17 @@ _ERRORS: dict[int, type[GoldenloopError]] = {
 }
 _PATIENCE_SECONDS = 120.0  # how long "not now" answers are tried again
 _LONGEST_PAUSE_SECONDS = 5.0
+
+
+@cache
+def _user() -> str:
+    """Who calls, for the audit log."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 _PIECE = 1 << 16
 
 
@@ -62,7 +76,7 @@ class Connection:
         of the tree that the status stands for.
         """
         content = None if body is None else msgspec.json.encode(body)
-        given = {"Content-Type": "application/json", **(headers or {})}
+        given = {"Content-Type": "application/json", "X-Actor": _user(), **(headers or {})}
         end = time.monotonic() + patience_seconds
         while True:
             status, answered, text = self._send(method, path, content, given, on_sent)

@@ -12,8 +12,10 @@ from typing import TypeVar
 import msgspec
 
 from goldenloop.core.errors import GoldenloopError, UnavailableError
-from goldenloop.core.signatures import Signature, Task
-from goldenloop.monitors.analyst import PairedFacts, QualityFacts, Span, Summary, TrainingFacts, WindowFacts
+from goldenloop.core.signatures import Signature
+from goldenloop.monitors.analyst import QualityFacts, QualityQuestion, Span, Summary, TrainingFacts, WindowFacts
+from goldenloop.monitors.catalogue.base import Asked
+from goldenloop.monitors.comparing import BesideFacts, ComparedFacts, Comparison
 from goldenloop.monitors.worker import read_message, write_message
 
 Answer = TypeVar("Answer")
@@ -43,40 +45,37 @@ class AnalystProcess:
     def event_time_at(self, namespace: str, service: str, position: int) -> int:
         return self._ask("event_time_at", int, namespace=namespace, service=service, position=position)
 
-    def window(self, span: Span, champion: str, reference: str, signature: Signature) -> WindowFacts:
-        return self._ask("window", WindowFacts, span=span, champion=champion, reference=reference, signature=signature)
-
-    def quality(
-        self, span: Span, champion: str, task: Task, expected: dict[str, float], scale: float, metric: str
-    ) -> QualityFacts:
+    def window(
+        self, span: Span, champion: str, reference: str, signature: Signature, asked: tuple[Asked, ...]
+    ) -> WindowFacts:
         return self._ask(
-            "quality",
-            QualityFacts,
+            "window",
+            WindowFacts,
             span=span,
             champion=champion,
-            task=task,
-            expected=expected,
-            scale=scale,
-            metric=metric,
+            reference=reference,
+            signature=signature,
+            asked=asked,
         )
 
-    def paired(self, span: Span, champion: str, challenger: str, task: Task, scale: float, missing: str) -> PairedFacts:
-        return self._ask(
-            "paired",
-            PairedFacts,
-            span=span,
-            champion=champion,
-            challenger=challenger,
-            task=task,
-            scale=scale,
-            missing=missing,
-        )
+    def quality(self, span: Span, asked: QualityQuestion) -> QualityFacts:
+        return self._ask("quality", QualityFacts, span=span, asked=asked)
+
+    def compare(self, span: Span, asked: Comparison) -> ComparedFacts:
+        return self._ask("compare", ComparedFacts, span=span, asked=asked)
+
+    def beside(self, span: Span, champion: str, challenger: str) -> BesideFacts:
+        return self._ask("beside", BesideFacts, span=span, champion=champion, challenger=challenger)
 
     def new_labels(self, namespace: str, service: str, since_us: int, until_us: int) -> int:
         return self._ask("new_labels", int, namespace=namespace, service=service, since_us=since_us, until_us=until_us)
 
-    def training_rows(self, span: Span, label: str, timestamp: str, path: str) -> TrainingFacts:
-        return self._ask("training_rows", TrainingFacts, span=span, label=label, timestamp=timestamp, path=path)
+    def training_rows(
+        self, span: Span, label: str, timestamp: str, path: str, without: tuple[tuple[int, int], ...]
+    ) -> TrainingFacts:
+        return self._ask(
+            "training_rows", TrainingFacts, span=span, label=label, timestamp=timestamp, path=path, without=without
+        )
 
     def close(self) -> None:
         """Let the worker end."""

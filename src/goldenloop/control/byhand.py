@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from goldenloop.control import admitting
 from goldenloop.control.memory import LoopMemory, MonitorMemory, RolloutMemory
 from goldenloop.control.progress import MEMORY, MONITORS, ROLLOUT, RolloutProgress, renewed, welcome
 from goldenloop.control.runs import ask_for_run
@@ -11,6 +12,7 @@ from goldenloop.core.errors import ConflictError, NotFoundError
 from goldenloop.core.ids import uuid7
 from goldenloop.core.json import JsonObject
 from goldenloop.core.phases import RolloutPhase, Verdict
+from goldenloop.lineage import audit
 from goldenloop.registry import versions
 from goldenloop.registry.versions import Evaluation
 from goldenloop.store import memories, resources
@@ -28,15 +30,44 @@ def run_now(world: World, namespace: str, name: str, *, reason: str) -> JsonObje
         text = reason or "a person asked for it"
         ask_for_run(transaction, view, key=key, kind="manual", text=text, event_us=event_us, now_us=now_us)
         _story(world, transaction, view, memory).tell("Trigger", f"a run by hand: {text}", cause=key)
+        _audited(transaction, world, view, "run", reason=reason, cause=key)
     return {"cause": key}
 
 
-def promote(world: World, namespace: str, name: str, *, version: int | None, reason: str) -> JsonObject:
-    """Make a version golden by hand: the challenger of the rollout, or a named one. Raises ConflictError where that cannot be."""
+def approve(world: World, namespace: str, name: str, *, version: int | None, reason: str, person: str) -> JsonObject:
+    """Let the version that waits for approval, or a named one, take part. See `admitting.approve`; asked for twice it decides once."""
     with world.lock, world.database.write() as transaction:
-        view = _view(transaction, namespace, name)
+        view, story = _view_and_story(world, transaction, namespace, name)
+        chosen = _waiting(transaction, namespace, name, version)
+        _audited(transaction, world, view, "approve", person, version=chosen.number, reason=reason)
+        return admitting.approve(story, world, view, version=chosen, person=person, reason=reason)
+
+
+def refuse(world: World, namespace: str, name: str, *, version: int | None, reason: str, person: str) -> JsonObject:
+    """Turn the version that waits for approval, or a named one, down. See `admitting.refuse`."""
+    with world.lock, world.database.write() as transaction:
+        view, story = _view_and_story(world, transaction, namespace, name)
+        chosen = _waiting(transaction, namespace, name, version)
+        _audited(transaction, world, view, "refuse", person, version=chosen.number, reason=reason)
+        return admitting.refuse(story, view, version=chosen, person=person, reason=reason)
+
+
+def promote(
+    world: World, namespace: str, name: str, *, version: int | None, reason: str, person: str = ""
+) -> JsonObject:
+    """Make a version golden by hand: the challenger of the rollout, or a named one. One that waits for approval is approved instead,
+    and goes on as it would have without waiting.
+
+    Raises ConflictError where that cannot be.
+    """
+    with world.lock, world.database.write() as transaction:
+        view, story = _view_and_story(world, transaction, namespace, name)
         memory = memories.recall(transaction, namespace, name, MEMORY, LoopMemory)
         rollout = memories.recall(transaction, namespace, name, ROLLOUT, RolloutMemory)
+        waiting = [each for each in versions.awaiting(transaction, namespace, name) if version in (None, each.number)]
+        if waiting and (version is not None or rollout is None):
+            _audited(transaction, world, view, "approve", person, version=waiting[-1].number, reason=reason)
+            return admitting.approve(story, world, view, version=waiting[-1], person=person, reason=reason)
         if version is None and rollout is None:
             raise NotFoundError(
                 "there is no rollout", where=name, mend="Name the version: goldenloop promote LOOP VERSION."
@@ -44,9 +75,11 @@ def promote(world: World, namespace: str, name: str, *, version: int | None, rea
         number = version if version is not None else int(rollout.state.challenger)  # type: ignore[union-attr]
         chosen = versions.get(transaction, namespace, name, number)
         old = versions.golden(transaction, namespace, name)
-        story = _story(world, transaction, view, memory)
-        why = f"promoted by hand{f': {reason}' if reason else ''}"
-        _on_record(transaction, world, chosen, old, why)
+        if old is not None and old.number == number and rollout is None:
+            return {"golden": number}  # it is already: sent twice, it is decided once
+        _audited(transaction, world, view, "promote", person, version=number, reason=reason)
+        why = f"promoted by hand{_by(person)}{f': {reason}' if reason else ''}"
+        _on_record(transaction, world, chosen, old, why, person)
         if rollout is not None and memory is not None:
             progress = RolloutProgress(world, view, story)
             ours = int(rollout.state.challenger) == number
@@ -61,7 +94,7 @@ def promote(world: World, namespace: str, name: str, *, version: int | None, rea
     return {"golden": number}
 
 
-def roll_back(world: World, namespace: str, name: str, *, reason: str) -> JsonObject:
+def roll_back(world: World, namespace: str, name: str, *, reason: str, person: str = "") -> JsonObject:
     """End the rollout if there is one, else go back to the version that was golden before; what is left is quarantined.
 
     Raises ConflictError where there is nothing to go back to.
@@ -71,8 +104,9 @@ def roll_back(world: World, namespace: str, name: str, *, reason: str) -> JsonOb
         memory = memories.recall(transaction, namespace, name, MEMORY, LoopMemory)
         rollout = memories.recall(transaction, namespace, name, ROLLOUT, RolloutMemory)
         story = _story(world, transaction, view, memory)
-        why = f"rolled back by hand{f': {reason}' if reason else ''}"
+        why = f"rolled back by hand{_by(person)}{f': {reason}' if reason else ''}"
         if rollout is not None and memory is not None:
+            _audited(transaction, world, view, "rollback", person, version=rollout.state.challenger, reason=reason)
             memory = RolloutProgress(world, view, story).end(memory, rollout, RolloutPhase.ROLLED_BACK, why)
             memories.remember(transaction, namespace, name, MEMORY, memory)
             return {"golden": int(rollout.state.champion), "quarantined": int(rollout.state.challenger)}
@@ -82,8 +116,9 @@ def roll_back(world: World, namespace: str, name: str, *, reason: str) -> JsonOb
             raise ConflictError(
                 "no earlier golden version is there", where=name, mend=f"See: goldenloop get versions {name}."
             )
+        _audited(transaction, world, view, "rollback", person, version=present.number, reason=reason)
         versions.make_golden(transaction, earlier, quarantine_old=True)
-        _on_record(transaction, world, earlier, present, why)
+        _on_record(transaction, world, earlier, present, why, person)
         _watch(transaction, world, earlier, memory)
         story.tell(
             "RolledBack",
@@ -98,6 +133,35 @@ def _view(transaction: Transaction, namespace: str, name: str) -> LoopView:
     return LoopView.of(resources.get(transaction, LOOP, namespace, name))
 
 
+def _view_and_story(world: World, transaction: Transaction, namespace: str, name: str) -> tuple[LoopView, Storyteller]:
+    view = _view(transaction, namespace, name)
+    memory = memories.recall(transaction, namespace, name, MEMORY, LoopMemory)
+    return view, _story(world, transaction, view, memory)
+
+
+def _waiting(transaction: Transaction, namespace: str, name: str, version: int | None) -> versions.ModelVersion:
+    """The version that is named, or the one that waits. Raises NotFoundError."""
+    if version is not None:
+        return versions.get(transaction, namespace, name, version)
+    waiting = versions.awaiting(transaction, namespace, name)
+    if not waiting:
+        raise NotFoundError("no version waits for approval", where=name, mend=f"See: goldenloop get versions {name}.")
+    return waiting[-1]
+
+
+def _audited(
+    transaction: Transaction, world: World, view: LoopView, action: str, person: str = "", **facts: str | int
+) -> None:
+    deed = audit.Deed(
+        action=action, kind="Loop", namespace=view.namespace, name=view.name, actor=person, facts={**facts}
+    )
+    audit.record(transaction, deed, now_us=world.clock.now_us())
+
+
+def _by(person: str) -> str:
+    return f" by {person}" if person else ""
+
+
 def _story(world: World, transaction: Transaction, view: LoopView, memory: LoopMemory | None) -> Storyteller:
     now_us = world.clock.now_us()
     event_us = memory.tick_us if memory is not None and memory.tick_us is not None else now_us
@@ -110,6 +174,7 @@ def _on_record(
     chosen: versions.ModelVersion,
     old: versions.ModelVersion | None,
     why: str,
+    person: str,
 ) -> None:
     evaluation = Evaluation(
         namespace=chosen.namespace,
@@ -120,6 +185,7 @@ def _on_record(
         reason=why,
         evidence={},
         decided_by="person",
+        person=person,
     )
     versions.record_evaluation(transaction, evaluation, now_us=world.clock.now_us())
 

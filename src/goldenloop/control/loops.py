@@ -4,36 +4,34 @@ from __future__ import annotations
 
 import msgspec
 
-from goldenloop.control.memory import LoopMemory, RolloutMemory
-from goldenloop.control.objectives import SLO, show_objectives, slo_name
-from goldenloop.control.progress import MEMORY, ROLLOUT
+from goldenloop.control.memory import LoopMemory, MonitorMemory, RolloutMemory
+from goldenloop.control.objectives import SLO
+from goldenloop.control.progress import MEMORY, MONITORS, ROLLOUT
 from goldenloop.control.runs import ask_for_run, never_began, under_way
+from goldenloop.control.telling import channels_shown
 from goldenloop.control.view import LOOP, LoopView
+from goldenloop.control.watching import explained, watched
 from goldenloop.core.clock import Clock, to_text
+from goldenloop.core.durations import parse_duration
 from goldenloop.core.errors import ConflictError
 from goldenloop.core.json import JsonObject
+from goldenloop.monitors.catalogue import watches
+from goldenloop.monitors.findings import Chosen
 from goldenloop.registry import versions
 from goldenloop.registry.versions import ModelVersion
-from goldenloop.standards import kubernetes, openslo
+from goldenloop.standards import analysis_template, kubernetes, openslo
 from goldenloop.standards.inference_service import records
 from goldenloop.standards.kubernetes import condition, conditions_of, set_condition
-from goldenloop.standards.loop import MonitorSpec, MonitorType, NamedMonitor, TriggerSpec
+from goldenloop.standards.loop import MonitorSpec, TriggerSpec
 from goldenloop.standards.trigger import PipelineTriggerSpec, read_trigger
 from goldenloop.store import memories, resources
 from goldenloop.store.database import Transaction
-
-_WATCHES: dict[MonitorType, str] = {
-    "drift": "every input against the reference windows",
-    "predictionDrift": "classes and confidence, or values, of the answers",
-    "performance": "the loss against what a fresh model is expected to lose; only this retrains",
-    "service": "failures and latency",
-}
 
 
 def establish(transaction: Transaction, view: LoopView, clock: Clock) -> None:
     """Make what the loop owns be as its spec says, and ask for a first version where there is none."""
     golden = versions.golden(transaction, view.namespace, view.name)
-    for kind_name, name, spec in _owned(view, golden):
+    for kind_name, name, spec in _owned(view, golden, _chosen(transaction, view)):
         kind = kubernetes.kind_named(kind_name)
         wanted: JsonObject = {
             "metadata": {"name": name, "ownerReferences": [resources.owner_reference(view.document)]},
@@ -68,7 +66,8 @@ def mark_strangers(transaction: Transaction, clock: Clock) -> None:
     """Say on resources that no loop wrote that nothing acts on them yet; silence would look like success."""
     at = to_text(clock.now_us())
     for kind in kubernetes.KINDS:
-        if kind == LOOP or kind.group == records.GROUP:  # what a person writes of KServe's kinds is served
+        # What a person writes of these is acted on, or used where a Loop names it.
+        if kind in (LOOP, SLO) or kind.group in (records.GROUP, analysis_template.GROUP):
             continue
         for document in resources.listing(transaction, kind):
             metadata = resources.metadata_of(document)
@@ -83,7 +82,7 @@ def mark_strangers(transaction: Transaction, clock: Clock) -> None:
 
 def _drop_objectives(transaction: Transaction, view: LoopView) -> None:
     """Delete the SLOs of objectives that the spec no longer has."""
-    wanted = {slo_name(view, index, objective) for index, objective in enumerate(view.spec.objectives)}
+    wanted = {openslo.slo_name(view.name, index, objective) for index, objective in enumerate(view.spec.objectives)}
     for document in resources.listing(transaction, SLO, view.namespace):
         name = str(resources.metadata_of(document)["name"])
         if name not in wanted and _owned_by(document, view):
@@ -99,35 +98,49 @@ def show(transaction: Transaction, view: LoopView, clock: Clock, failures: dict[
     rollout = memories.recall(transaction, view.namespace, view.name, ROLLOUT, RolloutMemory)
     golden = versions.golden(transaction, view.namespace, view.name)
     busy = under_way(transaction, view)
+    chosen = _chosen(transaction, view)
     old = document.get("status")
     conditions = conditions_of(old)
     at = to_text(clock.now_us())
     failed = memory.failed if memory is not None else never_began(transaction, view)
-    for each in _conditions(view, failed, golden, busy, failures, at):
+    waiting = versions.awaiting(transaction, view.namespace, view.name)
+    asks = f"version {waiting[-1].number} waits for approval" if waiting else ""
+    for each in _conditions(view, failed, golden, busy or asks, failures, at):
         conditions = set_condition(conditions, each)
-    phase = "Training" if busy else "Serving" if golden is not None else "Blocked" if failed else "Waiting"
+    idle = "Blocked" if failed else "AwaitingApproval" if waiting else "Waiting"
+    phase = "Training" if busy else "Serving" if golden is not None else idle
     status: JsonObject = {
         "champion": None if golden is None else golden.name,
         "phase": phase,
         "rollout": None if rollout is None else rollout.name,
+        "awaitingApproval": [version.number for version in waiting],
         "watermark": None if memory is None or memory.tick_us is None else to_text(memory.tick_us),
         "windows": 0 if memory is None else memory.closed,
         "rollouts": 0 if memory is None else memory.rollouts,
         "busyWith": busy,
         "observedGeneration": view.generation,
         "choices": {} if memory is None else msgspec.to_builtins(memory.choices),
-        "monitors": _monitors_shown(view),
+        "monitors": _monitors_shown(view, chosen, has=True),
+        "monitorsLeftOut": _monitors_shown(view, chosen, has=False),
+        "notify": channels_shown(transaction, view.namespace, view.name, view.spec.notify),
         "conditions": list(conditions),
     }
     resources.set_status(transaction, LOOP, view.namespace, view.name, status)
     _show_service(transaction, view, golden, at)
-    show_objectives(transaction, view, now_us=None if memory is None else memory.tick_us, at=at)
 
 
-def _monitors_shown(view: LoopView) -> JsonObject:
-    """What is watched, and why."""
-    is_auto = not isinstance(view.spec.monitors, tuple)
-    return {kind: {"value": _WATCHES[kind], "why": "auto" if is_auto else "given"} for kind in view.monitors}
+def _chosen(transaction: Transaction, view: LoopView) -> tuple[Chosen, ...]:
+    monitors = memories.recall(transaction, view.namespace, view.name, MONITORS, MonitorMemory)
+    return () if monitors is None else monitors.chosen
+
+
+def _monitors_shown(view: LoopView, chosen: tuple[Chosen, ...], *, has: bool) -> JsonObject:
+    """The monitors that the loop has, or those that it has not: what they watch, and why."""
+    return {
+        each.monitor: {"value": watches(each.monitor), "why": each.why}
+        for each in explained(view, chosen)
+        if each.chosen is has
+    }
 
 
 def _conditions(
@@ -169,10 +182,11 @@ def _show_service(transaction: Transaction, view: LoopView, golden: ModelVersion
     resources.set_status(transaction, kind, view.namespace, view.name, status)
 
 
-def _owned(view: LoopView, golden: ModelVersion | None) -> list[tuple[str, str, JsonObject]]:
+def _owned(
+    view: LoopView, golden: ModelVersion | None, chosen: tuple[Chosen, ...]
+) -> list[tuple[str, str, JsonObject]]:
     """The kind, the name and the spec of each thing that the loop owns. Rollouts are made when there is one."""
     spec = view.spec
-    monitors = tuple(NamedMonitor(type=kind, features=columns) for kind, columns in view.monitors.items())
     model: JsonObject = {
         "modelFormat": {"name": "onnx"},
         "storageUri": f"goldenloop://{view.name}/{golden.number if golden is not None else 'none'}",
@@ -189,7 +203,7 @@ def _owned(view: LoopView, golden: ModelVersion | None) -> list[tuple[str, str, 
             msgspec.to_builtins(
                 MonitorSpec(
                     service=view.name,
-                    monitors=monitors,
+                    monitors=watched(view, chosen),
                     windows=spec.windows,
                     false_alarm_windows=spec.retrain.false_alarm_windows,
                 )
@@ -197,8 +211,11 @@ def _owned(view: LoopView, golden: ModelVersion | None) -> list[tuple[str, str, 
         ),
         ("triggers", view.name, msgspec.to_builtins(TriggerSpec(loop=view.name, retrain=spec.retrain))),
     ]
+    size = spec.windows.size
+    cadence_us = parse_duration(size) if isinstance(size, str) and size != "auto" else None
     for index, objective in enumerate(spec.objectives):
-        owned.append(("slos", slo_name(view, index, objective), openslo.from_objective(view.name, objective)))
+        slo = openslo.from_objective(view.name, objective, cadence_us=cadence_us)
+        owned.append(("slos", openslo.slo_name(view.name, index, objective), slo))
     return owned
 
 

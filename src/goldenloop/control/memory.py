@@ -6,9 +6,14 @@ import msgspec
 
 from goldenloop.core.json import JsonObject
 from goldenloop.core.signatures import Task
+from goldenloop.monitors.findings import Chosen
 from goldenloop.monitors.windows import Grid, WindowSize
-from goldenloop.rollouts.decide import RolloutState
+from goldenloop.rollouts.evidence import RolloutState
 from goldenloop.stats.detection import WindowScorer
+from goldenloop.stats.spending import ErrorBudget
+from goldenloop.stats.thresholds import LearnedThreshold
+from goldenloop.triggers.conditions import Held
+from goldenloop.triggers.costs import Costs
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +30,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     evidence: JsonObject
     at_us: int
+    kind: str = "loss"  # "loss": an alarm under the promise; "cost"; or the kind of a trigger that a person wrote
 
 
 class LoopMemory(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,19 +58,30 @@ class LoopMemory(msgspec.Struct, frozen=True, kw_only=True):
     )
     setbacks: int = 0
     failed: str = ""  # why the last run came to nothing
+    budget: ErrorBudget | None = None  # what is left of the loop's alpha; none before its first rollout
+    margin_used: float = 0.0  # of the loss that may be lost over the loop's life
+    costs: Costs | None = None  # none before the labels of the first window are due
+    held: dict[str, Held] = {}  # what is remembered of the metric triggers, by their place in the Loop
 
 
 class MonitorMemory(msgspec.Struct, frozen=True, kw_only=True):
-    """The running detectors, and the loss that is expected of each version that may answer."""
+    """The running detectors, and the loss that is expected of each version that may answer.
 
-    drift: WindowScorer
-    answers: WindowScorer
+    `detectors` are those under the promise besides the loss, by monitor. `failing` are the monitors whose warning has been told and lasts.
+    `broken` are spans of event time (start ≤ t < end) whose rows have a broken schema: nothing is trained on them.
+    """
+
+    detectors: dict[str, WindowScorer]
     loss: WindowScorer
     expected_loss: dict[str, float]
     recent: tuple[float, ...] = ()  # excess losses of the last windows
     loss_scale: float = (
         1.0  # turns an absolute error into a loss; the first version's, so that versions stay comparable
     )
+    learned: dict[str, LearnedThreshold] = {}  # by `monitor/metric`
+    chosen: tuple[Chosen, ...] = ()  # what `auto` made of the data
+    failing: tuple[str, ...] = ()
+    broken: tuple[tuple[int, int], ...] = ()
 
 
 class RolloutMemory(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,3 +91,5 @@ class RolloutMemory(msgspec.Struct, frozen=True, kw_only=True):
     state: RolloutState
     next_check: int  # an event time, or a number of rows where windows are counted in rows
     alpha: float
+    margin: float = 0.0  # its part of the loss that is tolerated
+    slice_columns: tuple[str, ...] = ()

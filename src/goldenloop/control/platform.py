@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from goldenloop.control.analysts import AnalystProcess
+from goldenloop.control.counters import WorkerCounters
+from goldenloop.control.heeding import AnalysisKeeper
 from goldenloop.control.home import Home
 from goldenloop.control.housekeeping import Housekeeping
 from goldenloop.control.jobs import LocalJobs, SharedExecutor
+from goldenloop.control.messenger import Messenger
+from goldenloop.control.objective_keeping import ObjectiveKeeper
 from goldenloop.control.offline import adopt
 from goldenloop.control.ring import Ring
 from goldenloop.control.router import FileRouter, present_table
@@ -96,7 +100,15 @@ class Platform:
             sign=self.world.sign,
         )
         self.ring = Ring(self.world, present_table(home), hand_written=ServiceReconciler(self.world, places))
-        self._beside = (Schedules(self.world), Triggers(self.world), Housekeeping(self.world, home.runs))
+        self._analyses = AnalysisKeeper(self.world)
+        self._beside = (
+            Schedules(self.world),
+            self._analyses,
+            Triggers(self.world),
+            ObjectiveKeeper(self.world, WorkerCounters(home.work / "metrics")),
+            Housekeeping(self.world, home.runs),
+        )
+        self._messenger = Messenger(self.database, clock, home.secrets)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._turn, name="ring", daemon=True)
         self.looked_at = 0.0
@@ -104,6 +116,7 @@ class Platform:
     def start(self) -> None:
         """Begin to turn."""
         self._thread.start()
+        self._messenger.start()
 
     def wake(self) -> None:
         """Look again at once: something changed."""
@@ -114,8 +127,10 @@ class Platform:
         self._stopping.set()
         self.engine.wake()
         self._thread.join(timeout=10)
+        self._messenger.close()
         self._executor.close()
         self._analyst.close()
+        self._analyses.close()
         self.workers.close()
         self.database.close()
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 import msgspec
 
 from goldenloop.control.memory import RolloutMemory
-from goldenloop.control.progress import share_of
+from goldenloop.control.rollout_status import baseline_of, share_of
 from goldenloop.control.view import LoopView
 from goldenloop.core.routing import Graph, Route, RoutingTable, Served, Service
 from goldenloop.registry.versions import ModelVersion
@@ -40,10 +40,12 @@ def service_of(
     )
     routes: tuple[Route, ...] = ()
     shadows: tuple[str, ...] = ()
+    baseline = 0.0
     if rollout is not None and challenger is not None:
         share = share_of(view, rollout.state)
         shadows = (challenger.name,)
         routes = (Route(version=challenger.name, percent=share),) if share else ()
+        baseline = baseline_of(view, rollout.state)
     return Service(
         namespace=view.namespace,
         name=view.name,
@@ -51,6 +53,7 @@ def service_of(
         champion=champion.name,
         versions=served,
         routes=routes,
+        baseline=baseline,
         shadows=shadows,
         replay=view.spec.replay,
         hold_from_us=hold_from_us if view.spec.replay else None,

@@ -14,31 +14,30 @@ import msgspec
 from sqlalchemy import select, update
 from sqlalchemy.engine import RowMapping
 
-from goldenloop.control.memory import LoopMemory, MonitorMemory, RolloutMemory
-from goldenloop.control.progress import MEMORY, MONITORS, ROLLOUT, RolloutProgress, begin, set_back
+from goldenloop.control.admitting import admit, await_approval
+from goldenloop.control.environments import keep_lock
+from goldenloop.control.memory import LoopMemory, MonitorMemory
+from goldenloop.control.progress import MEMORY, MONITORS, set_back
 from goldenloop.control.view import LoopView
+from goldenloop.control.watching import watched
 from goldenloop.control.work.records import Assessed, Assessment, Preparation, Prepared
 from goldenloop.control.world import Storyteller, World
 from goldenloop.core.durations import parse_duration
 from goldenloop.core.errors import GoldenloopError, UnavailableError
 from goldenloop.core.json import JsonObject
-from goldenloop.core.phases import RolloutPhase, RunState, Verdict, VersionState
+from goldenloop.core.phases import RunState, Verdict, VersionState
 from goldenloop.features.schema import Schema
 from goldenloop.monitors.analyst import Span
 from goldenloop.monitors.reference import Reference
 from goldenloop.pipelines.runs import ArtifactInput, RunRequest, find_model, insert_run, model_file, outputs
 from goldenloop.pipelines.standard import auto_code, load_auto
 from goldenloop.registry import versions
-from goldenloop.registry.versions import Evaluation, NewVersion
+from goldenloop.registry.versions import Evaluation, ModelVersion, NewVersion
 from goldenloop.standards.loop import PipelineSource
 from goldenloop.standards.pipeline_ir import read_pipeline
-from goldenloop.stats.detection import WindowScorer
 from goldenloop.store import memories
 from goldenloop.store.database import Transaction, insert_ignoring
 from goldenloop.store.tables import decisions, runs
-
-# One false alarm in N windows is shared out: half of it to the loss, which retrains, a quarter each to the data and the answers.
-LOSS_SHARE, DRIFT_SHARE, ANSWERS_SHARE = 2, 4, 4
 
 
 def ask_for_run(
@@ -171,7 +170,10 @@ class RunReconciler:
             as_of_us=until_us,
         )
         path.parent.mkdir(parents=True, exist_ok=True)
-        return self._world.analyst.training_rows(span, memory.label, memory.timestamp, str(path)).path
+        with self._world.database.read() as transaction:
+            monitors = memories.recall(transaction, self._view.namespace, self._view.name, MONITORS, MonitorMemory)
+        broken = () if monitors is None else monitors.broken
+        return self._world.analyst.training_rows(span, memory.label, memory.timestamp, str(path), broken).path
 
     def _start(self, decision: RowMapping, prepared: Prepared, memory: LoopMemory | None, champion: str | None) -> None:
         """Insert the run. Cause, run and first memory are one transaction."""
@@ -208,7 +210,10 @@ class RunReconciler:
                 "trainedUntil": prepared.trained_until_us,
             },
             cause_key=decision["cause_key"],
-            code=source.code if source.ir is not None else auto_code(),
+            code={
+                **(source.code if source.ir is not None else auto_code()),
+                "environment": keep_lock(world.artifacts),
+            },
             event_us=decision["event_us"],
         )
         now_us = world.clock.now_us()
@@ -307,6 +312,8 @@ class RunReconciler:
             champion=None if champion is None else str(local(champion)),
             margin=self._view.spec.rollout.margin,
             protected=self._view.spec.data.protected,
+            judging=self._view.spec.evaluation,
+            custom=tuple(each for each in watched(self._view, ()) if each.type == "custom"),
         )
 
     def _register(
@@ -364,51 +371,28 @@ class RunReconciler:
                 story.tell("Refused", f"version {version.number} is refused: {found.reason}", **facts)
                 memory = set_back(memory, found.reason, event_us)
             else:
-                version = versions.move(transaction, version, VersionState.BLESSED)
-                story.tell("Blessed", f"version {version.number} is blessed: {found.reason}", **facts)
-                if champion is None:
-                    versions.make_golden(transaction, version)
-                    story.tell("Golden", f"version {version.number} is golden: it is the first", **facts)
-                    memories.remember(
-                        transaction, view.namespace, view.name, MONITORS, self._monitors(version.name, reference)
-                    )
-                else:
-                    self._expect(transaction, version.name, reference)
-                    self._end_rollout(transaction, story, memory, version.number)
-                    # The rollout begins where the loop stands now: what was answered before had no challenger beside it.
-                    rows = world.analyst.count_before(view.namespace, view.name, event_us)
-                    memory = begin(story, view, memory, champion=champion, challenger=version, rows=rows)
+                memory = self._go_on(story, memory, version, champion, reference, reason=found.reason)
             memories.remember(transaction, view.namespace, view.name, MEMORY, memory)
 
-    def _end_rollout(self, transaction: Transaction, story: Storyteller, memory: LoopMemory, following: int) -> None:
-        """A run by hand may end while a rollout is under way. Two at a time would leave one of them open for ever."""
-        rollout = memories.recall(transaction, self._view.namespace, self._view.name, ROLLOUT, RolloutMemory)
-        if rollout is not None:
-            progress = RolloutProgress(self._world, self._view, story)
-            # What it says about the loop is dropped: a challenger that had to make room has not failed.
-            progress.end(memory, rollout, RolloutPhase.INCONCLUSIVE, f"version {following} takes its place")
-
-    def _monitors(self, version: str, reference: Reference) -> MonitorMemory:
-        promised = float(self._view.spec.retrain.false_alarm_windows)
-        return MonitorMemory(
-            drift=WindowScorer.of(reference.features.windows, windows_per_false_alarm=promised * DRIFT_SHARE),
-            answers=WindowScorer.of(reference.answers.windows, windows_per_false_alarm=promised * ANSWERS_SHARE),
-            loss=WindowScorer.of(reference.loss_windows, windows_per_false_alarm=promised * LOSS_SHARE),
-            expected_loss={version: reference.expected_loss},
-            loss_scale=reference.loss_scale,
+    def _go_on(
+        self,
+        story: Storyteller,
+        memory: LoopMemory,
+        version: ModelVersion,
+        champion: ModelVersion | None,
+        reference: Reference,
+        *,
+        reason: str,
+    ) -> LoopMemory:
+        """What a version that passed the gate leads to: a person is asked first, where the Loop wants it."""
+        if self._view.spec.approval == "required" and self._world.has_people:
+            await_approval(story, version, reason=reason)
+            return memory
+        version = versions.move(story.transaction, version, VersionState.BLESSED)
+        story.tell(
+            "Blessed", f"version {version.number} is blessed: {reason}", version=version.number, run=version.run_id
         )
-
-    def _expect(self, transaction: Transaction, version: str, reference: Reference) -> None:
-        monitors = memories.recall(transaction, self._view.namespace, self._view.name, MONITORS, MonitorMemory)
-        assert monitors is not None
-        expected = {**monitors.expected_loss, version: reference.expected_loss}
-        memories.remember(
-            transaction,
-            self._view.namespace,
-            self._view.name,
-            MONITORS,
-            msgspec.structs.replace(monitors, expected_loss=expected),
-        )
+        return admit(story, self._world, self._view, memory, version=version, champion=champion, reference=reference)
 
     def _fail(self, run: RowMapping, why: str) -> None:
         world, view = self._world, self._view

@@ -7,11 +7,14 @@ backtest of the same rows decide the same. A tick is one transaction: with all t
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
-from goldenloop.control import causing
+from goldenloop.control import causing, costing
 from goldenloop.control.measuring import Measuring
 from goldenloop.control.memory import LoopMemory, MonitorMemory, RolloutMemory
+from goldenloop.control.objective_keeping import judge_at_tick
 from goldenloop.control.progress import MEMORY, MONITORS, ROLLOUT, RolloutProgress
 from goldenloop.control.view import LoopView
 from goldenloop.control.world import Storyteller, World
@@ -48,7 +51,8 @@ class Ticks:
         """From which event time on a replay's requests wait: the next tick.
 
         Where windows count rows the next tick's time is not known before its last row is there, so requests are let through in
-        shrinking portions: half of what is missing at the pace so far, and at the end one request at a time.
+        shrinking portions: half of what is missing at the pace so far, and at the end one request at a time. Where the sender said what
+        it will send, they wait at the tick itself.
         """
         grid = self._memory.grid
         assert grid is not None
@@ -58,8 +62,11 @@ class Ticks:
         next_rows = (self._memory.closed + 1) * grid.rows
         if rollout is not None:
             next_rows = min(next_rows, rollout.next_check)
-        at_us = max(moment for moment in (grid.origin_us, summary.watermark_us, held_us) if moment is not None)
         known = self.next_tick(summary, rollout)
+        foreseen = self._world.foresee(self._view.namespace, self._view.name, next_rows - 1)
+        if foreseen is not None:
+            return foreseen + 1 if known is None else min(foreseen + 1, known)
+        at_us = max(moment for moment in (grid.origin_us, summary.watermark_us, held_us) if moment is not None)
         missing = next_rows - summary.rows
         pace_us = (at_us - grid.origin_us) // summary.rows if summary.rows else 0
         portion = at_us + max(1, (missing // 2) * pace_us if missing > 2 else 1)
@@ -75,13 +82,17 @@ class Ticks:
             assert monitors is not None
             story = Storyteller(transaction, view.namespace, view.name, tick_us, now_us)
             measuring = Measuring(world, view, story, self._memory, champion=champion, reference=reference)
+            closed = self._memory.closed
             monitors = self._close_windows(measuring, summary, monitors, tick_us)
             judged = self._memory.judged
-            monitors = self._judge_windows(measuring, summary, monitors, champion.name, tick_us)
+            self._memory = costing.begun(view, self._memory, Path(reference))
+            monitors = self._judge_windows(measuring, summary, monitors, champion.name, story)
             memories.remember(transaction, view.namespace, view.name, MONITORS, monitors)
             if rollout is not None:
                 progress = RolloutProgress(world, view, story)
                 self._memory = progress.check(self._memory, rollout, summary, tick_us)
+            if self._memory.judged > judged or self._memory.closed > closed:
+                self._memory = judge_at_tick(world, view, self._memory, story)
             if self._memory.judged > judged:  # between two windows nothing is learned about a cause
                 self._memory = causing.considered(world, view, self._memory, story, tick_us)
             self._memory = msgspec.structs.replace(self._memory, tick_us=tick_us)
@@ -101,8 +112,9 @@ class Ticks:
         return monitors
 
     def _judge_windows(
-        self, measuring: Measuring, summary: Summary, monitors: MonitorMemory, version: str, tick_us: int
+        self, measuring: Measuring, summary: Summary, monitors: MonitorMemory, version: str, story: Storyteller
     ) -> MonitorMemory:
+        tick_us = story.event_us
         grid, delay = self._memory.grid, self._view.label_delay_us
         assert grid is not None
         while self._memory.judged < self._memory.closed:
@@ -110,9 +122,10 @@ class Ticks:
             end = self._end_us(grid, index, summary)
             if end is None or end + delay > tick_us:
                 break
-            monitors, found = measuring.labelled(monitors, index, self._span(grid, index, end, as_of_us=tick_us))
-            if found is not None:
-                self._memory = causing.noted(self._view, self._memory, monitors, version, found, tick_us)
+            span = self._span(grid, index, end, as_of_us=tick_us)
+            monitors, found = measuring.labelled(monitors, index, span)
+            seen = causing.Seen(window=index, span=span, version=version, found=found)
+            self._memory = causing.noted(self._world, self._view, self._memory, monitors, seen, story)
             self._memory = msgspec.structs.replace(self._memory, judged=index + 1)
         return monitors
 
@@ -148,8 +161,11 @@ class Ticks:
         if grid.size_us is not None:
             return rollout.next_check
         # Rows may stop coming: then time alone ends the rollout.
-        end_us = rollout.state.started_us + self._view.terms(rollout.alpha).max_duration_us
+        terms = self._view.terms(rollout.alpha)
+        end_us = rollout.state.started_us + terms.max_duration_us
+        if terms.patience_us is not None and self._memory.tick_us is not None and self._memory.tick_us >= end_us:
+            end_us = rollout.state.started_us + terms.patience_us
         if summary.rows < rollout.next_check:
-            return end_us
+            return None if rollout.state.asks else end_us
         last_us = self._world.analyst.event_time_at(self._view.namespace, self._view.name, rollout.next_check - 1)
-        return min(end_us, last_us + 1)
+        return last_us + 1 if rollout.state.asks else min(end_us, last_us + 1)

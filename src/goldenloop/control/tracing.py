@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-import shutil
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import msgspec
 from sqlalchemy import select
 
+from goldenloop.control.apart import work_apart
 from goldenloop.control.home import Home
-from goldenloop.control.jobs import Failure
 from goldenloop.control.services.reconciler import MEMORY
 from goldenloop.control.services.records import ServiceMemory, version_name
 from goldenloop.control.work.records import Explanation
 from goldenloop.core.clock import to_text
-from goldenloop.core.errors import GoldenloopError, NotFoundError, UnavailableError
+from goldenloop.core.errors import GoldenloopError, NotFoundError
 from goldenloop.core.json import Json, JsonObject
 from goldenloop.payloads.log import find
 from goldenloop.payloads.records import Exchange, Label, LoggedTensor, Prediction
@@ -30,7 +26,7 @@ from goldenloop.standards.open_inference.tensors import Tensor
 from goldenloop.store.artifacts import Artifacts
 from goldenloop.store.database import Database, Transaction
 from goldenloop.store.memories import recall
-from goldenloop.store.tables import runs, tasks
+from goldenloop.store.tables import flagged_rows, runs, tasks
 
 _EXPLAIN_SECONDS = 60.0
 _VALUES_SHOWN = 64  # of a tensor; larger ones are described
@@ -39,6 +35,8 @@ _REASONS = {
     "champion": "the champion answers",
     "canary": "the challenger answers its share of the requests",
     "sticky": "the challenger answers the requests of this key",
+    "baseline": "the champion answers, as the baseline that the challenger is compared with",
+    "fallback": "it was the challenger's turn and it could not, so the champion answers",
     "asked": "the request asked for this version",
 }
 
@@ -56,21 +54,23 @@ def trace_prediction(
         )
     if isinstance(prediction, Exchange):
         return {**_told(prediction, row=0, rows=1), **_exchanged(prediction), "label": _label(labels, row)}
-    if not 0 <= row < len(prediction.rows):
-        raise NotFoundError(f"prediction {identity} has {len(prediction.rows)} rows; there is no row {row}")
+    if not 0 <= row < prediction.rows:
+        raise NotFoundError(f"prediction {identity} has {prediction.rows} rows; there is no row {row}")
     with database.read() as transaction:
         version = _registered(transaction, prediction)
         evaluation, run = None, None
+        flags = _flags(transaction, prediction, row)
         if version is not None:
             evaluation = versions.last_evaluation(transaction, prediction.namespace, prediction.service, version.number)
             run = _run(transaction, version)
-    payload: JsonObject = dict(zip(prediction.columns, prediction.rows[row], strict=True))
+    payload: JsonObject = {**prediction.row(row)}
     traced: JsonObject = {
-        **_told(prediction, row=row, rows=len(prediction.rows)),
+        **_told(prediction, row=row, rows=prediction.rows),
         "payload": payload,
         "answer": _answer(prediction, version, row),
         "others": {name: answers[row][0] for name, answers in prediction.answers.items() if name != prediction.version},
         "label": _label(labels, row),
+        "flags": flags,
         "version": None if version is None else versions.describe(version, evaluation),
         "evaluation": None if evaluation is None else msgspec.to_builtins(evaluation),
         "run": run,
@@ -179,6 +179,26 @@ def _label(labels: list[Label], row: int) -> Json:
     return None
 
 
+def _flags(transaction: Transaction, prediction: Prediction, row: int) -> list[Json]:
+    """What monitors found strange about this row."""
+    query = select(flagged_rows).where(
+        flagged_rows.c.namespace == prediction.namespace,
+        flagged_rows.c.loop == prediction.service,
+        flagged_rows.c.prediction == prediction.id,
+        flagged_rows.c.row == row,
+    )
+    return [
+        {
+            "monitor": each.monitor,
+            "window": each.window,
+            "score": each.score,
+            "threshold": each.threshold,
+            "note": each.note,
+        }
+        for each in transaction.execute(query)
+    ]
+
+
 def _run(transaction: Transaction, version: ModelVersion) -> Json:
     row = transaction.execute(select(runs).where(runs.c.id == version.run_id)).mappings().first()
     if row is None:
@@ -214,10 +234,10 @@ def _explained(prediction: Prediction, row: int, folder: Path | None, home: Home
     try:
         request = Explanation(
             folder=str(folder),
-            row=dict(zip(prediction.columns, prediction.rows[row], strict=True)),
+            row=prediction.row(row),
             answer=prediction.answers[prediction.version][row][0],
         )
-        explained = _run_explain(request, home)
+        explained = work_apart("explain", request, Explained, home, seconds=_EXPLAIN_SECONDS)
     except GoldenloopError as error:
         return {"attributions": [], "explanation": f"cannot be explained: {error}"}
     largest = max((abs(part.contribution) for part in explained.attributions), default=0.0)
@@ -244,23 +264,3 @@ def _explained(prediction: Prediction, row: int, folder: Path | None, home: Home
 
 def _short(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _run_explain(request: Explanation, home: Home) -> Explained:
-    folder = Path(tempfile.mkdtemp(dir=home.work, prefix="explain-"))
-    try:
-        (folder / "request.json").write_bytes(msgspec.json.encode(request))
-        command = [sys.executable, "-m", "goldenloop.control.work.main", "explain", str(folder)]
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=_EXPLAIN_SECONDS, check=False)
-        except subprocess.TimeoutExpired:
-            raise UnavailableError(f"the explanation took longer than {_EXPLAIN_SECONDS:.0f} s") from None
-        if (folder / "failure.json").exists():
-            raise msgspec.json.decode((folder / "failure.json").read_bytes(), type=Failure).error()
-        if done.returncode != 0:
-            raise UnavailableError(
-                f"the explaining process ended with {done.returncode}: {done.stderr[-500:].decode()}"
-            )
-        return msgspec.json.decode((folder / "response.json").read_bytes(), type=Explained)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -11,6 +11,7 @@ import re
 import msgspec
 
 from goldenloop.core.errors import InvalidSpecError, NotFoundError
+from goldenloop.lineage import audit
 from goldenloop.store import memories
 from goldenloop.store.database import Database, Transaction
 
@@ -61,13 +62,17 @@ def trust(transaction: Transaction, digest: str, *, reason: str, now_us: int) ->
         raise InvalidSpecError(f"{len(present)} digests are trusted already", mend="Take trust back from some first.")
     new = Trusted(digest=digest, reason=reason, since_us=now_us)
     memories.remember(transaction, "", "", MEMORY, TrustedModels(models=(*present, new)))
+    audit.record(
+        transaction, audit.Deed(action="trust", kind="Model", name=digest, facts={"reason": reason}), now_us=now_us
+    )
     return new
 
 
-def distrust(transaction: Transaction, digest: str) -> None:
+def distrust(transaction: Transaction, digest: str, *, now_us: int) -> None:
     """Take trust back. Raises NotFoundError where there was none."""
     present = trusted_models(transaction)
     left = tuple(each for each in present if each.digest != digest)
     if len(left) == len(present):
         raise NotFoundError(f"{digest[:80]!r} is not trusted", where="digest", mend="See: goldenloop trust.")
     memories.remember(transaction, "", "", MEMORY, TrustedModels(models=left))
+    audit.record(transaction, audit.Deed(action="distrust", kind="Model", name=digest), now_us=now_us)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
-from goldenloop.core.clock import DAY
+from goldenloop.core.clock import DAY, WEEK
 from goldenloop.core.durations import parse_duration
 from goldenloop.core.json import JsonObject
 from goldenloop.rollouts.decide import Terms
 from goldenloop.standards import kubernetes
 from goldenloop.standards.documents import convert
-from goldenloop.standards.loop import LoopSpec, MonitorType
+from goldenloop.standards.loop import LoopSpec
 from goldenloop.store.resources import metadata_of
 from goldenloop.triggers.decide import Policy
 
 LOOP = kubernetes.kind_named("loops")
-MONITOR_TYPES: tuple[MonitorType, ...] = get_args(MonitorType)
-CHECKS_PER_WINDOW = 4  # how often a rollout looks at its evidence
+CHECKS_PER_WINDOW = 8  # how often a rollout looks at its evidence
+# A false rollback has the loop's alpha as its bound in each rollout: half of it for the loss, a quarter each for what needs no label and
+# for the slices.
+LOSS_PART, UNLABELLED_PART, SLICES_PART = 0.5, 0.25, 0.25
+SHORTEST_AUTO_US, LONGEST_AUTO_US = WEEK, 8 * WEEK  # of `maxDuration: auto`
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,6 @@ class LoopView:
         )
 
     @property
-    def monitors(self) -> dict[MonitorType, tuple[str, ...]]:
-        """What is watched, and for drift the columns that count; none named are all. `auto` watches everything there is."""
-        chosen = self.spec.monitors
-        if not isinstance(chosen, tuple):
-            return dict.fromkeys(MONITOR_TYPES, ())
-        return {monitor.type: monitor.features for monitor in chosen}
-
-    @property
     def label_delay_us(self) -> int:
         return parse_duration(self.spec.labels.delay)
 
@@ -68,11 +62,16 @@ class LoopView:
     def terms(self, alpha: float) -> Terms:
         """What a rollout is held to, with its part of the loop's alpha."""
         policy = self.spec.rollout
+        is_auto = policy.max_duration == "auto"
+        delay_us = self.label_delay_us
         return Terms(
-            shares=policy.canary,
+            shares=policy.steps,
             alpha=alpha,
-            harm_alpha=policy.alpha,
-            max_duration_us=parse_duration(policy.max_duration),
+            harm_alpha=policy.alpha * LOSS_PART,
+            max_duration_us=(SHORTEST_AUTO_US if is_auto else parse_duration(policy.max_duration)) + delay_us,
+            patience_us=LONGEST_AUTO_US + delay_us if is_auto else None,
+            label_delay_us=delay_us,
+            on_inconclusive=policy.on_inconclusive,
         )
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import msgspec
 
+from goldenloop.control.telling import note
 from goldenloop.core.clock import Clock
 from goldenloop.core.errors import GoldenloopError
 from goldenloop.core.json import JsonObject
@@ -92,6 +93,9 @@ class World:
     analyst: Analyst
     router: Router
     sign: Callable[[Path], None] = lambda _: None  # marks a folder as one that may be unpickled where it is served
+    has_people: bool = True  # whether somebody can be asked for approval; a backtest passes what would wait
+    # The event time of the row at this place of a service's stream, where the sender said what it will send; else None.
+    foresee: Callable[[str, str, int], int | None] = lambda _namespace, _service, _place: None
     lock: threading.RLock = field(
         default_factory=threading.RLock
     )  # decisions by hand and by reconcilers do not interleave
@@ -108,17 +112,16 @@ class Storyteller:
     now_us: int
 
     def tell(self, kind: str, text: str, **facts: object) -> None:
-        """Add a line, with facts that JSON can carry."""
+        """Add a line, with facts that JSON can carry, and what people are to be told of it."""
         carried: JsonObject = msgspec.to_builtins(facts)
-        tell(
-            self.transaction,
-            Happening(
-                namespace=self.namespace,
-                loop=self.loop,
-                kind=kind,
-                text=text,
-                facts=carried,
-                event_us=self.event_us,
-                created_us=self.now_us,
-            ),
+        happening = Happening(
+            namespace=self.namespace,
+            loop=self.loop,
+            kind=kind,
+            text=text,
+            facts=carried,
+            event_us=self.event_us,
+            created_us=self.now_us,
         )
+        tell(self.transaction, happening)
+        note(self.transaction, happening)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from goldenloop.core.errors import InvalidSpecError, NotFoundError
 from goldenloop.core.json import Json, JsonObject
-from goldenloop.standards import loop, openslo
+from goldenloop.standards import analysis_template, loop, openslo
 from goldenloop.standards.documents import near_miss
 from goldenloop.standards.inference_service import graph, records, trained_model
 
@@ -39,6 +39,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(records.GROUP, graph.VERSION, "InferenceGraph", "inferencegraphs", ("ig",)),
     Kind(records.GROUP, trained_model.VERSION, "TrainedModel", "trainedmodels", ("tm",)),
     Kind(openslo.GROUP, openslo.VERSION, "SLO", "slos"),
+    Kind(analysis_template.GROUP, analysis_template.VERSION, "AnalysisTemplate", "analysistemplates", ("at",)),
 )
 
 

@@ -5,7 +5,6 @@ Strict: an unknown field is an error. All but `data` may be left out; `json_sche
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Annotated, Literal
 
 import msgspec
@@ -14,6 +13,12 @@ from msgspec import Meta
 from goldenloop.core.durations import parse_duration
 from goldenloop.core.errors import InvalidSpecError
 from goldenloop.core.json import Json, JsonObject
+from goldenloop.standards.evaluation import EvaluationSpec, check_evaluation
+from goldenloop.standards.notify import Channel, check_notify
+from goldenloop.standards.objectives import Objective
+from goldenloop.standards.openslo import check_loop_objectives
+from goldenloop.standards.retraining import Retrain, check_retrain
+from goldenloop.standards.rollout import RolloutPolicy, check_rollout
 
 GROUP = "goldenloop.dev"
 VERSION = "v1alpha1"
@@ -22,7 +27,29 @@ NonNegative = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 Percent = Annotated[float, Meta(gt=0, le=100)]
 Auto = Literal["auto"]
-MonitorType = Literal["drift", "predictionDrift", "performance", "service"]
+MonitorType = Literal[
+    "schema",
+    "missing",
+    "ranges",
+    "categories",
+    "freshness",
+    "volume",
+    "drift",
+    "multivariateDrift",
+    "skew",
+    "predictionDrift",
+    "calibration",
+    "performance",
+    "estimatedPerformance",
+    "conceptDrift",
+    "outliers",
+    "adversarial",
+    "fairness",
+    "robustness",
+    "attributionDrift",
+    "service",
+    "custom",
+]
 
 
 class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
@@ -62,11 +89,17 @@ class Serving(_Spec, frozen=True, kw_only=True):
 
 
 class Labels(_Spec, frozen=True, kw_only=True):
-    """When a label is due, what a missing one means, and whether predictions change what happens."""
+    """When a label is due, what a missing one means, and whether predictions change what happens.
+
+    `missing`: a label that has not come when it was due is left out of a comparison (`ignore`: for where you know that which labels are
+    missing has nothing to do with which version is right), counts against the challenger as far as it can (`againstChallenger`: the
+    promise holds whatever is missing), or is left out for as long as the labels that are missing do not depend on how the two versions
+    differ, and counts against the challenger as soon as they are seen to (`auto`).
+    """
 
     delay: str = "0s"
     feedback: bool = False
-    missing: Literal["againstChallenger", "ignore"] = "againstChallenger"
+    missing: Literal["auto", "againstChallenger", "ignore"] = "auto"
 
 
 class Windows(_Spec, frozen=True, kw_only=True):
@@ -75,56 +108,51 @@ class Windows(_Spec, frozen=True, kw_only=True):
     size: Positive | str = "auto"
 
 
-class Retrain(_Spec, frozen=True, kw_only=True):
-    """When a trigger may start a run. `falseAlarmWindows` is promise P1: at most one false alarm in so many windows."""
-
-    false_alarm_windows: Annotated[int, Meta(ge=2)] = 1000
-    cooldown: str = "1h"
-    max_runs_per_day: Positive = 4
-    min_new_labels: NonNegative = 500
-    suspend: bool = False  # causes are noted, and nothing is started
-
-
-class RolloutPolicy(_Spec, frozen=True, kw_only=True):
-    """How a challenger earns the traffic. `alpha` is promise P2, for the whole life of the loop; `margin` the loss that is tolerated."""
-
-    shadow: bool = True
-    canary: tuple[Percent, ...] = (5.0, 25.0, 50.0, 100.0)
-    alpha: Annotated[float, Meta(gt=0, lt=1)] = 0.05
-    margin: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    max_duration: str = "7d"
-
-
-class Objective(_Spec, frozen=True, kw_only=True):
-    """One promise of the product owner: an indicator, a target such as `>= 0.80`, and the window over which it counts."""
-
-    indicator: str
-    target: str
-    window: str = "28d"
-
-
 class NamedMonitor(_Spec, frozen=True, kw_only=True):
-    """One monitor, chosen by a person instead of by `auto`."""
+    """One monitor, chosen by a person instead of by `auto`, or one of `auto`'s choices changed.
+
+    `threshold` is what its leading value is held against: a number, or `learned` from the value's own past; left out, the monitor has
+    its own way. `source` is the class of a custom monitor (`FILE.py:CLASS`); `apply` reads the file into `code`, all that the server takes.
+    """
 
     type: MonitorType
+    enabled: bool = True
     features: tuple[str, ...] = ()
+    threshold: float | Literal["learned"] | None = None
+    minimum_group_size: Annotated[int, Meta(ge=2)] = 30
+    favourable: str = ""  # the class that is good for whom it is given to; the second of two classes if left out
+    source: str = ""
+    code: str = ""
+
+    @property
+    def name(self) -> str:
+        """What tells it from the other monitors of its loop: the type, or the class of a custom one."""
+        return self.type if self.type != "custom" else f"custom {self.source.rpartition(':')[2]}"
 
 
 class LoopSpec(_Spec, frozen=True, kw_only=True):
     """One model's whole loop."""
 
     data: Data
+    description: str = ""  # what the model is for; the card of each version shows it
+    intended_use: str = ""
+    limits: str = ""  # what it must not be used for
     pipeline: PipelineSource | Auto = "auto"
     serving: Serving = Serving()
-    monitors: tuple[NamedMonitor, ...] | Auto = "auto"
+    monitors: tuple[NamedMonitor | Auto, ...] | Auto = "auto"
     task: Literal["auto", "classification", "regression"] = "auto"
     metric: str = "auto"
     labels: Labels = Labels()
     windows: Windows = Windows()
     replay: bool = False
     retrain: Retrain = Retrain()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    approval: Literal["none", "required"] = (
+        "none"  # whether a person has to let a version through that the gate let through
+    )
     rollout: RolloutPolicy = RolloutPolicy()
     objectives: tuple[Objective, ...] = ()
+    notify: tuple[Channel, ...] = ()
 
 
 class MonitorSpec(_Spec, frozen=True, kw_only=True):
@@ -156,57 +184,46 @@ class RolloutSpec(_Spec, frozen=True, kw_only=True):
 
 def check_loop(spec: LoopSpec) -> None:
     """Raise InvalidSpecError for what the types cannot say: durations, steps that do not rise, targets that cannot be read."""
+    check_evaluation(spec.evaluation)
     parse_duration(spec.labels.delay, where="spec.labels.delay")
-    parse_duration(spec.retrain.cooldown, where="spec.retrain.cooldown")
-    _positive(spec.rollout.max_duration, "spec.rollout.maxDuration")
+    check_retrain(spec.retrain)
+    check_rollout(spec.rollout, feedback=spec.labels.feedback)
+    check_notify(spec.notify)
     if spec.data.window != "all":
         _positive(spec.data.window, "spec.data.window")
     if isinstance(spec.windows.size, str) and spec.windows.size != "auto":
         _positive(spec.windows.size, "spec.windows.size")
-    steps = spec.rollout.canary
-    if spec.labels.feedback:
-        raise InvalidSpecError(
-            "a loop whose predictions change what happens needs an unpaired test, which is not there yet",
-            where="spec.labels.feedback",
-            mend="Leave it out where the label does not depend on the answer.",
-        )
-    if any(later <= earlier for earlier, later in pairwise(steps)):
-        raise InvalidSpecError(
-            "the steps do not rise",
-            where="spec.rollout.canary",
-            mend="Write them in rising order, as [5, 25, 50, 100].",
-        )
-    if steps and steps[-1] != 100:
-        raise InvalidSpecError(
-            "the last step is not 100", where="spec.rollout.canary", mend="End with 100: all of the traffic."
-        )
-    if not spec.rollout.shadow and steps and steps[0] >= 100:
-        raise InvalidSpecError(
-            "without a shadow the first step would give all of the traffic to a version with no evidence",
-            where="spec.rollout.canary",
-            mend="Begin with a smaller step, or leave shadow: true.",
-        )
-    for index, objective in enumerate(spec.objectives):
-        parse_target(objective.target, where=f"spec.objectives[{index}].target")
-        _positive(objective.window, f"spec.objectives[{index}].window")
+    _check_monitors(spec)
+    cadence = spec.windows.size if isinstance(spec.windows.size, str) and spec.windows.size != "auto" else None
+    check_loop_objectives(spec.objectives, cadence_us=None if cadence is None else parse_duration(cadence))
 
 
-def parse_target(text: str, *, where: str = "") -> tuple[Literal[">=", "<="], float]:
-    """Split a target.
+_NOT_WATCHED: dict[str, str] = {
+    "adversarial": "adversarial inputs are not watched",
+    "attributionDrift": "drift of attributions is not watched",
+}
 
-    >>> parse_target(">= 0.80")
-    ('>=', 0.8)
-    """
-    operator, _, number = text.strip().partition(" ")
-    try:
-        value = float(number)
-    except ValueError:
-        value = float("nan")
-    if operator == ">=" and value == value:
-        return ">=", value
-    if operator == "<=" and value == value:
-        return "<=", value
-    raise InvalidSpecError(f"{text!r} is not a target", where=where, mend="Write '>= 0.80' or '<= 50'.")
+
+def _check_monitors(spec: LoopSpec) -> None:
+    seen: set[str] = set()
+    for index, monitor in enumerate(spec.monitors if isinstance(spec.monitors, tuple) else ()):
+        if not isinstance(monitor, NamedMonitor):
+            continue
+        where = f"spec.monitors[{index}]"
+        if monitor.name in seen:
+            raise InvalidSpecError(f"{monitor.name!r} is there twice", where=where, mend="Keep one of the two.")
+        seen.add(monitor.name)
+        if monitor.type in _NOT_WATCHED and monitor.enabled:
+            raise InvalidSpecError(
+                f"{_NOT_WATCHED[monitor.type]} in loops yet", where=f"{where}.type", mend="Leave it out."
+            )
+        file, _, name = monitor.source.rpartition(":")
+        if monitor.type == "custom" and not (file and name.isidentifier()):
+            raise InvalidSpecError(
+                f"{monitor.source!r} names no class" if monitor.source else "there is no source",
+                where=f"{where}.source",
+                mend="Write FILE.py:CLASS, a class that derives from goldenloop.monitors.catalogue.base.Monitor.",
+            )
 
 
 def json_schema() -> JsonObject:

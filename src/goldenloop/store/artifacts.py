@@ -20,6 +20,7 @@ import msgspec
 
 from goldenloop.core.errors import GoldenloopError, InvalidSpecError, NotFoundError, UnavailableError
 from goldenloop.core.ids import digest_bytes, digest_file
+from goldenloop.store.files import Tree
 
 _SCHEME = "artifact:"
 _ADDRESS = re.compile(r"artifact:([0-9a-f]{64})(/?)")
@@ -95,6 +96,12 @@ class Artifacts:
     def read_bytes(self, address: str) -> bytes:
         """Return the content of a file. Raises NotFoundError."""
         return self.local(address).read_bytes()
+
+    def tree(self, name: str) -> Tree:
+        """A tree of files by name, kept beside what is kept by content. The name has no two letters, as the folders of that do."""
+        root = f"{self._root}/{name}"
+        staging = Path(root) / ".staging" if self._is_local else self._cache / f"staging-{name}"
+        return Tree(self._files, root, is_local=self._is_local, staging=staging)
 
     def _put_file(self, path: Path) -> str:
         digest = digest_file(path)

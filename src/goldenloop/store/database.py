@@ -8,7 +8,7 @@ the numbers that they drew, and who follows a sequence misses none. A read sees 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -120,6 +120,36 @@ def upsert(transaction: Transaction, table: Table, values: dict[str, object]) ->
     changed = {name: value for name, value in values.items() if name not in keys}
     make = postgresql.insert if transaction.dialect.name == "postgresql" else sqlite.insert
     transaction.execute(make(table).values(**values).on_conflict_do_update(index_elements=keys, set_=changed))
+
+
+class ManyRows:
+    """A statement that is executed with many rows, given as tuples of the values of these columns.
+
+    SQLite's driver takes them as they are: what SQLAlchemy does with each row would cost more than the row.
+    """
+
+    def __init__(self, make: Callable[[Transaction], Insert], columns: Sequence[str]) -> None:
+        self._make = make
+        self._columns = tuple(columns)
+        self._known: dict[str, tuple[Insert, str, list[int]]] = {}
+
+    def execute(self, transaction: Transaction, rows: Sequence[tuple[object, ...]]) -> None:
+        """Execute it. Nothing happens without rows."""
+        if not rows:
+            return
+        dialect = transaction.dialect
+        if dialect.name not in self._known:
+            statement = self._make(transaction)
+            compiled = statement.compile(dialect=dialect, column_keys=list(self._columns))
+            names = getattr(compiled, "positiontup", None) or []
+            self._known[dialect.name] = (statement, str(compiled), [self._columns.index(name) for name in names])
+        statement, text, order = self._known[dialect.name]
+        if len(order) != len(self._columns):
+            transaction.execute(statement, [dict(zip(self._columns, row, strict=True)) for row in rows])
+        elif order == list(range(len(order))):
+            transaction.exec_driver_sql(text, list(rows))
+        else:
+            transaction.exec_driver_sql(text, [tuple(row[place] for place in order) for row in rows])
 
 
 def _parsed(url: str) -> URL:

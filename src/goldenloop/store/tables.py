@@ -7,11 +7,14 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     Float,
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -192,6 +195,7 @@ evaluations = Table(
     Column("reason", Text, nullable=False),
     Column("evidence", Document, nullable=False),
     Column("decided_by", String(128), nullable=False),
+    Column("person", String(253), nullable=False, server_default=text("''")),  # the name, where a person decided
     Column("created_us", BigInteger, nullable=False),
     Index(None, "namespace", "model", "challenger"),
 )
@@ -205,17 +209,38 @@ measurements = Table(
     Column("monitor", String(64), nullable=False),
     Column("metric", String(64), nullable=False),
     Column("feature", String(253), nullable=False, default=""),
+    Column("slice", String(253), nullable=False, server_default=text("''")),  # "sex=female,age_band=old"; "" is all rows
     Column("version", String(32), nullable=False, default=""),
     Column("window", Integer, nullable=False),
     Column("start_us", BigInteger, nullable=False),
     Column("end_us", BigInteger, nullable=False),
     Column("rows", Integer, nullable=False),
     Column("value", Float),
+    Column("low", Float),  # the interval of the value
+    Column("high", Float),
     Column("threshold", Float),
     Column("verdict", String(16), nullable=False),
     Column("note", Text, nullable=False, default=""),
-    UniqueConstraint("namespace", "loop", "monitor", "metric", "feature", "version", "window"),
+    UniqueConstraint("namespace", "loop", "monitor", "metric", "feature", "slice", "version", "window"),
     Index(None, "namespace", "loop", "window"),
+)
+
+# The strangest rows of a window, found again by the id of their prediction.
+flagged_rows = Table(
+    "flagged_rows",
+    metadata,
+    Column("id", Counter, primary_key=True, autoincrement=True),
+    Column("namespace", String(63), nullable=False),
+    Column("loop", String(253), nullable=False),
+    Column("window", Integer, nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("monitor", String(64), nullable=False),
+    Column("prediction", String(36), nullable=False),
+    Column("row", Integer, nullable=False),
+    Column("score", Float, nullable=False),
+    Column("threshold", Float),
+    Column("note", Text, nullable=False),
+    Index(None, "namespace", "loop", "prediction"),
 )
 
 # Every decision of a trigger, to fire or not, with its reason. One that fired and has no run yet is work to do.
@@ -253,6 +278,46 @@ timeline = Table(
     Index(None, "namespace", "loop", "sequence"),
 )
 
+# What people are to be told, a line for each channel, written with the line of the timeline. `next_us`: when it is tried (again).
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("namespace", String(63), nullable=False),
+    Column("loop", String(253), nullable=False),
+    Column("channel", String(63), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("facts", Document, nullable=False),
+    Column("event_us", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("state", String(8), nullable=False),  # waiting, sent, failed or dropped
+    Column("attempts", Integer, nullable=False),
+    Column("next_us", BigInteger, nullable=False),
+    Column("error", Text, nullable=False),  # of the last attempt
+    Column("ended_us", BigInteger),
+    Index(None, "state", "next_us"),
+    Index(None, "namespace", "loop", "channel", "state"),
+)
+
+# What lasts, for Alertmanagers: it fires until it has ended, and goes when each of them has heard so (`told`, names of channels).
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", Counter, primary_key=True, autoincrement=True),
+    Column("namespace", String(63), nullable=False),
+    Column("loop", String(253), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("instance", String(253), nullable=False),  # the monitor, the SLO, the version
+    Column("text", Text, nullable=False),
+    Column("facts", Document, nullable=False),
+    Column("started_us", BigInteger, nullable=False),
+    Column("ended_us", BigInteger),
+    Column("told", Document, nullable=False),
+    Column("error", Text, nullable=False),  # of the last attempt
+    Index(None, "namespace", "loop", "ended_us"),
+)
+
 # What a reconciler must remember between two looks: positions and the states of running statistics, written with what they caused.
 memories = Table(
     "memories",
@@ -261,6 +326,23 @@ memories = Table(
     Column("loop", String(253), primary_key=True),
     Column("name", String(64), primary_key=True),
     Column("document", Document, nullable=False),
+)
+
+# Who did what, in order. Each entry has the digest of itself and of the one before, so that none can be changed or left out unseen.
+audit_entries = Table(
+    "audit_entries",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("actor", String(253), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("namespace", String(63), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("facts", Text, nullable=False),  # JSON, kept as it was digested
+    Column("previous", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Index(None, "namespace", "name", "sequence"),
 )
 
 experiments = Table(
@@ -336,4 +418,103 @@ recurring_runs = Table(
     Index(None, "namespace", "created_us", "id"),
     Index(None, "experiment_id", "created_us", "id"),
     Index(None, "enabled", "next_slot_us"),
+)
+
+# What was good, and what there was at all, of an SLO that the wall clock counts: running totals, once a minute. A difference of two rows is
+# what happened between them. `seen` is what the counters said, which begin anew with the workers.
+indicator_totals = Table(
+    "indicator_totals",
+    metadata,
+    Column("slo", String(300), primary_key=True),  # the uid of the SLO, and which of its objectives
+    Column("at_us", BigInteger, primary_key=True),
+    Column("good", Double, nullable=False),
+    Column("total", Double, nullable=False),
+    Column("seen_good", Double, nullable=False),
+    Column("seen_total", Double, nullable=False),
+)
+
+# The lineage graph: nodes of three kinds (artifacts, executions, contexts), each of a type, and what links them. Ids are drawn by who
+# writes, in the transaction that has the write lock (`lineage.graph`), so that many rows go in at once.
+graph_types = Table(
+    "graph_types",
+    metadata,
+    Column("id", Counter, primary_key=True, autoincrement=False),
+    Column("kind", SmallInteger, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("description", Text),
+    Column("external_id", Text),
+    Column("base", SmallInteger),  # what it is in the terms of the field: a dataset, a model, training
+    Column("properties", Document, nullable=False),  # the type of each property's value
+    Column("input_type", LargeBinary),
+    Column("output_type", LargeBinary),
+    UniqueConstraint("kind", "name", "version"),
+    UniqueConstraint("kind", "external_id"),
+)
+
+graph_nodes = Table(
+    "graph_nodes",
+    metadata,
+    Column("id", Counter, primary_key=True, autoincrement=False),
+    Column("kind", SmallInteger, nullable=False),
+    Column("type_id", BigInteger, ForeignKey("graph_types.id"), nullable=False),
+    Column("name", Text),
+    Column("external_id", Text),  # what others know it by
+    Column("uri", Text),
+    Column("state", SmallInteger),
+    Column("created_us", BigInteger, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    UniqueConstraint("type_id", "name"),
+    UniqueConstraint("kind", "external_id"),
+    Index(None, "kind", "id"),
+    Index(None, "kind", "created_us", "id"),
+    Index(None, "kind", "updated_us", "id"),
+    Index(None, "uri", postgresql_using="hash"),  # addresses may be longer than what a tree of PostgreSQL takes
+)
+
+graph_properties = Table(
+    "graph_properties",
+    metadata,
+    Column("node_id", BigInteger, ForeignKey("graph_nodes.id"), primary_key=True),
+    Column("is_custom", Boolean, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("kind", SmallInteger, nullable=False),  # which of the values is there
+    Column("int_value", BigInteger),
+    Column("double_value", Double),
+    Column("string_value", Text),
+    Column("bool_value", Boolean),
+    Column("message", LargeBinary),
+    sqlite_with_rowid=False,
+)
+
+graph_events = Table(
+    "graph_events",
+    metadata,
+    Column("id", Counter, primary_key=True, autoincrement=False),
+    Column("artifact_id", BigInteger, ForeignKey("graph_nodes.id"), nullable=False),
+    Column("execution_id", BigInteger, ForeignKey("graph_nodes.id"), nullable=False),
+    Column("type", SmallInteger, nullable=False),
+    Column("milliseconds", BigInteger, nullable=False),  # since the Unix epoch, as the client says
+    Column("path", Document),
+    UniqueConstraint("artifact_id", "execution_id", "type"),
+    Index(None, "execution_id", "artifact_id", "type"),
+)
+
+# The artifacts and executions of contexts.
+graph_members = Table(
+    "graph_members",
+    metadata,
+    Column("context_id", BigInteger, ForeignKey("graph_nodes.id"), primary_key=True),
+    Column("node_id", BigInteger, ForeignKey("graph_nodes.id"), primary_key=True),
+    Index(None, "node_id", "context_id"),
+    sqlite_with_rowid=False,
+)
+
+graph_parents = Table(
+    "graph_parents",
+    metadata,
+    Column("child_id", BigInteger, ForeignKey("graph_nodes.id"), primary_key=True),
+    Column("parent_id", BigInteger, ForeignKey("graph_nodes.id"), primary_key=True),
+    Index(None, "parent_id", "child_id"),
+    sqlite_with_rowid=False,
 )

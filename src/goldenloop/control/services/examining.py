@@ -12,6 +12,7 @@ import msgspec
 from goldenloop.control.services.credentials import environment_of, own_variables, place_of
 from goldenloop.control.services.records import REFUSED, FailureReason, Revision, ServedArtifact
 from goldenloop.control.services.revisions import failed
+from goldenloop.control.services.tracked import fetchable
 from goldenloop.control.work.records import Examination, Examined, Source
 from goldenloop.control.world import World
 from goldenloop.core.errors import GoldenloopError, InvalidSpecError, RefusedError
@@ -119,7 +120,9 @@ class Examiner:
             uri, reaching = place_of(source.storage, self._places.secrets)
             uris, environment = (uri,), {**reaching, **environment}
         return Examination(
-            sources=tuple(Source(uri=each.uri, folder=folder_of(each.mount_path)) for each in uris),
+            sources=tuple(
+                Source(uri=fetchable(self._world, each.uri), folder=folder_of(each.mount_path)) for each in uris
+            ),
             format=source.format,
             format_version=source.format_version,
             volumes=str(self._places.volumes),

@@ -2,6 +2,7 @@
 
 from alembic import context
 
+import goldenloop.store.tracking_tables  # noqa: F401  its tables join the others
 from goldenloop.store.tables import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, render_as_batch=True)
