@@ -6,12 +6,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from sqlalchemy import Row, select
 
 from goldenloop.core.clock import Clock, SystemClock
+from goldenloop.core.ids import uuid7
 from goldenloop.core.json import Json, JsonObject
 from goldenloop.pipelines.engine import Engine
-from goldenloop.pipelines.executor import Executor
+from goldenloop.pipelines.executor import Executor, StepRequest
 from goldenloop.pipelines.runs import UNFINISHED, ArtifactInput, RunRequest, insert_run
 from goldenloop.store.artifacts import Artifacts
 from goldenloop.store.database import Database, sqlite_url
@@ -171,3 +173,20 @@ def make_world(folder: Path, executor: Executor, *, parallelism: int = 4, clock:
     kept = Artifacts(str(folder / "artifacts"), cache=folder / "cache")
     engine = Engine(database, kept, executor, clock or SystemClock(), folder=folder, parallelism=parallelism)
     return World(folder, database, kept, engine)
+
+
+def request_of(component: object, folder: Path, name: str) -> StepRequest:
+    """The request of a kfp component's step, as the engine makes it."""
+    container = component.component_spec.implementation.container  # type: ignore[attr-defined]
+    identity = uuid7()
+    work = folder / identity
+    work.mkdir()
+    told = {"inputs": {}, "outputs": {"outputFile": str(work / "out.json")}}
+    return StepRequest(
+        id=identity,
+        command=tuple(container.command),
+        args=("--executor_input", msgspec.json.encode(told).decode(), "--function_to_execute", name),
+        environment={"COLOUR": "green"},
+        folder=str(work),
+        log=str(folder / f"{identity}.log"),
+    )

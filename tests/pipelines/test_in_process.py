@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from kfp import dsl
+from small_pipelines import request_of
 
-from goldenloop.core.ids import uuid7
 from goldenloop.pipelines.executor import Outcome, StepRequest, StepResult
 from goldenloop.pipelines.in_process import InProcessExecutor
 from goldenloop.testing.executors import shell
@@ -34,22 +34,6 @@ def fails():  # type: ignore[no-untyped-def]
 @dsl.component(base_image="python:3.11")
 def ends():  # type: ignore[no-untyped-def]
     raise SystemExit(3)
-
-
-def request_of(component: object, folder: Path, name: str) -> StepRequest:
-    container = component.component_spec.implementation.container  # type: ignore[attr-defined]
-    identity = uuid7()
-    work = folder / identity
-    work.mkdir()
-    told = {"inputs": {}, "outputs": {"outputFile": str(work / "out.json")}}
-    return StepRequest(
-        id=identity,
-        command=tuple(container.command),
-        args=("--executor_input", msgspec.json.encode(told).decode(), "--function_to_execute", name),
-        environment={"COLOUR": "green"},
-        folder=str(work),
-        log=str(folder / f"{identity}.log"),
-    )
 
 
 def run(request: StepRequest) -> StepResult:

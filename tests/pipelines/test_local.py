@@ -8,9 +8,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
+from kfp import dsl
+from small_pipelines import request_of
 
-from goldenloop.pipelines.executor import Outcome
+from goldenloop.pipelines.executor import Limits, Outcome
 from goldenloop.pipelines.local import LocalExecutor
 from goldenloop.testing.executors import ExecutorConformance, results_of, shell
 
@@ -43,6 +46,28 @@ def test_a_dead_interpreter_loses_its_steps_and_another_is_started(tmp_path: Pat
         assert executor.starts == 2
     finally:
         executor.close()
+
+
+@dsl.component(base_image="python:3.11")
+def leaves_threads():  # type: ignore[no-untyped-def]  # kfp reads annotations, and these are texts here
+    import threading
+    import time
+    from concurrent.futures import ThreadPoolExecutor
+
+    ThreadPoolExecutor(2).submit(print, "from a thread").result()
+    threading.Thread(target=lambda: (time.sleep(0.2), print("at last"))).start()
+
+
+def test_a_step_that_leaves_an_executor_of_threads_open_ends(executor: LocalExecutor, tmp_path: Path) -> None:
+    """As a program of its own would: idle threads of an executor are told, a thread that works is awaited."""
+    request = msgspec.structs.replace(
+        request_of(leaves_threads, tmp_path, "leaves_threads"), limits=Limits(seconds=20.0)
+    )
+    executor.submit(request)
+    assert results_of(executor, 1)[request.id].succeeded
+    said = Path(request.log).read_text()
+    assert "from a thread\n" in said
+    assert said.endswith("at last\n")
 
 
 def test_closing_ends_the_steps(tmp_path: Path) -> None:

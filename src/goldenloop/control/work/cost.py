@@ -136,6 +136,8 @@ async def _measured(models: Mapping[str, TableModel], rows: pa.Table, folder: Pa
     finally:
         plane.stop()
         writer.close()
+        for each in deployed.values():
+            await each.models["1"].close()
     return {name: _summary(singles[name], batches[name]) for name in models}
 
 
