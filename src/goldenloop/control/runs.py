@@ -16,6 +16,7 @@ from sqlalchemy.engine import RowMapping
 
 from goldenloop.control.admitting import admit, await_approval
 from goldenloop.control.environments import keep_lock
+from goldenloop.control.graphing import keep_version
 from goldenloop.control.memory import LoopMemory, MonitorMemory
 from goldenloop.control.progress import MEMORY, MONITORS, set_back
 from goldenloop.control.view import LoopView
@@ -346,6 +347,8 @@ class RunReconciler:
                 ),
                 now_us=now_us,
             )
+            if world.attestor is not None:
+                world.attestor.sign(transaction, version, now_us=now_us)
             versions.record_evaluation(
                 transaction,
                 Evaluation(
@@ -360,6 +363,7 @@ class RunReconciler:
                 ),
                 now_us=now_us,
             )
+            keep_version(transaction, version, found.verdict, found.reason, now_us=now_us)
             transaction.execute(update(runs).where(runs.c.id == run["id"]).values(settled=True))
             story = Storyteller(transaction, view.namespace, view.name, event_us, now_us)
             memory = msgspec.structs.replace(

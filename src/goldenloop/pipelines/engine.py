@@ -29,6 +29,7 @@ from goldenloop.core.errors import GoldenloopError, UnavailableError
 from goldenloop.core.phases import RunState
 from goldenloop.pipelines.book import StoreBook
 from goldenloop.pipelines.executor import Executor, Limits, StepResult
+from goldenloop.pipelines.graph_records import keep_run
 from goldenloop.pipelines.launching import Flight, step_request
 from goldenloop.pipelines.outcomes import Ended, outcome_of
 from goldenloop.pipelines.runs import UNFINISHED, cancel_run
@@ -236,7 +237,10 @@ class Engine:
 
     def _end_run(self, transaction: Transaction, run_id: str, state: RunState, error: str | None) -> None:
         ended = {"state": state.value, "error": error, "finished_us": self._clock.now_us()}
-        transaction.execute(update(runs).where(runs.c.id == run_id, runs.c.state.in_(UNFINISHED)).values(**ended))
+        going_on = (runs.c.id == run_id, runs.c.state.in_(UNFINISHED))
+        if transaction.execute(update(runs).where(*going_on).values(**ended)).rowcount:
+            self._book.flush()
+            keep_run(transaction, run_id, now_us=self._clock.now_us())
 
     # Starting
 

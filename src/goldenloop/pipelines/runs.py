@@ -16,6 +16,7 @@ from goldenloop.core.ids import uuid7
 from goldenloop.core.json import JsonObject
 from goldenloop.core.phases import RunState
 from goldenloop.pipelines.artifact_records import artifact_record, find_artifact
+from goldenloop.pipelines.graph_records import keep_run
 from goldenloop.pipelines.values import Values, scope_outputs, values_of
 from goldenloop.pipelines.warnings import warnings_of
 from goldenloop.standards.kubernetes_platform import read_platform
@@ -123,6 +124,7 @@ def cancel_run(transaction: Transaction, run_id: str, *, now_us: int) -> bool:
             raise NotFoundError(f"there is no run {run_id}")
         return False
     transaction.execute(update(tasks).where(tasks.c.run_id == run_id, tasks.c.state.in_(UNFINISHED)).values(**ended))
+    keep_run(transaction, run_id, now_us=now_us)
     return True
 
 

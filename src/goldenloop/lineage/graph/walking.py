@@ -175,9 +175,7 @@ class _Walker:
         """Read the events of nodes, and of what comes next where few nodes lead on and all of it will be walked."""
         ahead = AHEAD if len(ids) <= NARROW and not self._asked.endings else 0
         statement = _statement(self._asked.direction, self._transaction.dialect.name)
-        rows: list[_Row] = [
-            (node, *event) for node, *event in self._transaction.execute(statement, {"ids": ids, "ahead": ahead})
-        ]
+        rows: list[_Row] = list(self._transaction.execute(statement, {"ids": ids, "ahead": ahead}))
         if len(rows) > MOST_EVENTS:
             raise _too_much()
         found: defaultdict[int, list[_Row]] = defaultdict(list)
