@@ -106,7 +106,7 @@ def test_a_question_that_takes_too_long_is_ended(http: httpx.Client) -> None:
     assert "took longer than 2 s" in answered.json()["message"]
 
 
-def test_deeds_are_on_record_with_who_did_them(http: httpx.Client, platform: Platform) -> None:
+def test_deeds_are_on_record_with_who_did_them(http: httpx.Client) -> None:
     before = http.get(f"{OURS}/audit").json()["items"]
     after = before[-1]["sequence"] if before else 0
     me = {"X-Actor": "ada"}

@@ -10,13 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 import pyarrow as pa
 
 from goldenloop.payloads.records import Answer, Label, Prediction, Value
 
-Placed = tuple[int, Prediction]  # where the record ended in its segment, and the record
+Placed: TypeAlias = tuple[int, Prediction]  # where the record ended in its segment, and the record
+_Cells: TypeAlias = dict[str, list[Any]]  # columns by name; what is in each its schema tells
+
+
+class _Said(TypedDict):
+    """What one version said of one row, as a cell of `others` has it."""
+
+    version: str
+    answer: str | None
+    value: float | None
+    probabilities: Sequence[float] | None
+    failure: str | None
+    scored_us: int | None
+
 
 _TIME = pa.timestamp("us", tz="UTC")
 _PROBABILITIES = pa.list_(pa.float64())
@@ -199,7 +213,7 @@ def _answers(record: Prediction) -> Sequence[Answer | None]:
     return record.answers.get(record.version) or (None,) * record.rows
 
 
-def _others(record: Prediction) -> Iterator[list[dict[str, object]]]:
+def _others(record: Prediction) -> Iterator[list[_Said]]:
     """For each row what every other version said of it."""
     versions = [
         version
@@ -207,7 +221,7 @@ def _others(record: Prediction) -> Iterator[list[dict[str, object]]]:
         if version != record.version
     ]
     for place in range(record.rows):
-        said = []
+        said: list[_Said] = []
         for version in versions:
             given = record.answers.get(version)
             answer = None if given is None else given[place]
@@ -225,12 +239,19 @@ def _others(record: Prediction) -> Iterator[list[dict[str, object]]]:
 
 
 def _said(
-    own: dict[str, list], version: str, start: int, end: int
+    own: _Cells, version: str, start: int, end: int
 ) -> tuple[dict[str, tuple[Answer, ...]], dict[str, str], dict[str, int]]:
     """What all versions answered, which failed, and how long each took, of the rows of one record."""
-    rows: dict[str, list[dict]] = {
+    rows: dict[str, list[_Said]] = {
         version: [
-            {name: own[name][place] for name in ("answer", "value", "probabilities", "failure", "scored_us")}
+            _Said(
+                version=version,
+                answer=own["answer"][place],
+                value=own["value"][place],
+                probabilities=own["probabilities"][place],
+                failure=own["failure"][place],
+                scored_us=own["scored_us"][place],
+            )
             for place in range(start, end)
         ]
     }
@@ -243,10 +264,7 @@ def _said(
     for name, said in rows.items():
         first = said[0]
         if first["probabilities"] is not None:
-            answers[name] = tuple(
-                (each["value"] if each["answer"] is None else each["answer"], tuple(each["probabilities"]))
-                for each in said
-            )
+            answers[name] = tuple(_answer(each) for each in said)
         if first["failure"] is not None:
             failures[name] = first["failure"]
         if first["scored_us"] is not None:
@@ -254,9 +272,16 @@ def _said(
     return answers, failures, scored
 
 
-def _plain(column: pa.ChunkedArray) -> list:
+def _answer(said: _Said) -> Answer:
+    value = said["value"] if said["answer"] is None else said["answer"]
+    assert value is not None  # one of the two is there where there are probabilities, be it none
+    return value, tuple(said["probabilities"] or ())
+
+
+def _plain(column: pa.ChunkedArray) -> list[Any]:
     """The values as Python has them; moments as microseconds."""
-    return (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()
+    values: list[Any] = (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()
+    return values
 
 
 def _text(answer: Answer | None) -> str | None:

@@ -19,7 +19,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,18 +28,16 @@ from pathlib import Path
 import msgspec
 
 from goldenloop.core.errors import InvalidSpecError, UnavailableError
-from goldenloop.core.ids import is_uuid, uuid7_millisecond
 from goldenloop.core.routing import PayloadMode
 from goldenloop.payloads import frames
-from goldenloop.payloads.records import Exchange, Label, Prediction, Record
+from goldenloop.payloads.records import Record
+from goldenloop.payloads.sealed import Manifest, Sealed, read_file
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 SYNC_SECONDS = 0.1  # the most that `interval` mode lets a record wait for the disk
 
 _READ_BYTES = 1024 * 1024
-_CLOCK_SLACK_MS = 10_000  # how far the clocks of an id and of a segment's name may be apart
-_ANSWER_MS = 600_000  # no request takes longer from its id to its record
-_SEGMENT = re.compile(r"^(?P<writer>[A-Za-z0-9_.-]+)-(?P<start>\d{13,})-(?P<sequence>\d{6,})\.log$")
+SEGMENT = re.compile(r"^(?P<writer>[A-Za-z0-9_.-]+)-(?P<start>\d{13,})-(?P<sequence>\d{6,})\.log$")
 _FULL_MEND = "Free some room or mend the disk; requests are answered again as soon as the log can be written."
 
 
@@ -274,7 +273,8 @@ class PayloadReader:
     """Gives the records of a folder as they come, each once: segments by name, in each segment in order.
 
     `positions` (file name → offset after the last record given) may be saved and handed to a later reader. `damage` names every stretch
-    that could not be read since this reader was made; none of it is ever given as data, and what follows it is found.
+    that could not be read since this reader was made; none of it is ever given as data, and what follows it is found. A segment that was
+    sealed is read on from its sealed files at the same position.
     """
 
     def __init__(self, folder: Path, positions: Mapping[str, int] | None = None) -> None:
@@ -282,18 +282,59 @@ class PayloadReader:
         self.damage: list[Damage] = []
         self._folder = folder
         self._decoder = msgspec.msgpack.Decoder(Record)
+        self._sealed = Sealed(folder)
+        self._rest: dict[str, deque[tuple[int, Record]]] = {}  # of sealed segments that are being given
 
     def read(self, limit: int = 10_000) -> list[Record]:
         """Return at most `limit` records that were appended since the last call; an empty list says that there are no more now."""
         records: list[Record] = []
-        present = segments(self._folder)
+        # In this order: what is sealed after this is still among the segments, or seen the next time.
+        self._sealed.refresh()
+        present = sorted({*segments(self._folder), *self._sealed.segments})
         for name in self.positions.keys() - set(present):
-            del self.positions[name]
+            # Not known by any manifest yet, it may have been sealed since they were read.
+            if not self._was_sealed(name):
+                del self.positions[name]
         for name in present:
             if len(records) >= limit:
                 break
-            self._read_segment(name, limit - len(records), records)
+            manifest = self._sealed.segments.get(name)
+            if manifest is None:
+                self._read_segment(name, limit - len(records), records)
+            elif self.positions.get(name, 0) < manifest.size:
+                self._read_sealed(manifest, limit - len(records), records)
+        known = len(self._sealed.manifests)
+        self._sealed.refresh()
+        if not records and len(self._sealed.manifests) > known:
+            return self.read(limit)  # a segment went between the listing and its reading: it is there, sealed
         return records
+
+    def _was_sealed(self, name: str) -> bool:
+        self._sealed.refresh()
+        return name in self._sealed.segments
+
+    def _read_sealed(self, manifest: Manifest, limit: int, records: list[Record]) -> None:
+        name = manifest.segment
+        if name not in self._rest:
+            position = self.positions.get(name, 0)
+            for offset, reason in manifest.damage:
+                if offset >= position:
+                    self._report(name, offset, reason)
+            placed: list[tuple[int, Record]] = []
+            for file in manifest.files:
+                try:
+                    placed += read_file(self._sealed.folder, file, filters=[("position", ">", position)])
+                except UnavailableError as error:
+                    self._report(file.path, 0, error.what)
+            self._rest[name] = deque(sorted(placed, key=lambda each: each[0]))
+        rest = self._rest[name]
+        while rest and limit > 0:
+            self.positions[name], record = rest.popleft()
+            records.append(record)
+            limit -= 1
+        if not rest:
+            del self._rest[name]
+            self.positions[name] = manifest.size
 
     def _read_segment(self, name: str, limit: int, records: list[Record]) -> None:
         try:
@@ -304,14 +345,14 @@ class PayloadReader:
             wanted = _READ_BYTES
             while limit > 0:
                 position = self.positions.get(name, 0)
-                is_dead = _is_dead(descriptor)  # asked before the size: what is not there then will never come
+                dead = is_dead(descriptor)  # asked before the size: what is not there then will never come
                 size = os.fstat(descriptor).st_size
                 if size <= position:
                     return
                 content = _read(descriptor, position, min(wanted, size - position))
                 reaches_end = position + len(content) >= size
                 taken, end = self._take(
-                    name, content, position, limit=limit, whole=is_dead and reaches_end, records=records
+                    name, content, position, limit=limit, whole=dead and reaches_end, records=records
                 )
                 limit -= taken
                 if end > position:
@@ -359,7 +400,7 @@ class PayloadReader:
 def segments(folder: Path) -> list[str]:
     """The names of the segments in a folder, sorted."""
     try:
-        return sorted(name for name in os.listdir(folder) if _SEGMENT.match(name))
+        return sorted(name for name in os.listdir(folder) if SEGMENT.match(name))
     except FileNotFoundError:
         return []
 
@@ -387,85 +428,7 @@ def read_segment(path: Path) -> tuple[list[tuple[int, Record]], list[Damage]]:
     return records, damage
 
 
-def find(folder: Path, prediction_id: str) -> tuple[Prediction | Exchange | None, list[Label]]:
-    """Return the prediction with this id and every label that names it, by the id or by its alias, in the order of their arrival.
-
-    Our own ids carry their millisecond, so only segments that can hold them are opened. A client's alias says nothing of its time: every
-    segment is searched, and where an alias repeats, the latest prediction counts.
-    """
-    moment = uuid7_millisecond(prediction_id) if is_uuid(prediction_id) and prediction_id[14] == "7" else None
-    names = segments(folder)
-    prediction: Prediction | Exchange | None = None
-    if moment is not None:
-        near = [
-            name
-            for name, start, end in _spans(names)
-            if start <= moment + _ANSWER_MS and end >= moment - _CLOCK_SLACK_MS
-        ]
-        prediction = _latest(_matching(folder, near, prediction_id), prediction_id)
-    if prediction is None:
-        prediction = _latest(_matching(folder, names, prediction_id), prediction_id)
-    labels = []
-    keys = [prediction_id] if prediction is None else [prediction_id, prediction.id, prediction.alias]
-    after = names
-    if prediction is not None and prediction.alias is None:
-        first = uuid7_millisecond(prediction.id) - _CLOCK_SLACK_MS
-        after = [name for name, _, end in _spans(names) if end >= first]
-    for key in dict.fromkeys(keys):
-        if key is not None:
-            labels += [
-                record
-                for record in _matching(folder, after, key)
-                if isinstance(record, Label) and record.prediction == key
-            ]
-    return prediction, sorted(labels, key=lambda label: label.arrival_us)
-
-
-def _latest(records: Iterator[Record], key: str) -> Prediction | Exchange | None:
-    found = [record for record in records if not isinstance(record, Label) and key in (record.id, record.alias)]
-    return max(found, key=lambda prediction: (prediction.id == key, prediction.arrival_us), default=None)
-
-
-def _matching(folder: Path, names: list[str], key: str) -> Iterator[Record]:
-    """Records whose frame contains the key somewhere; the caller looks where."""
-    needle = key.encode()
-    decoder = msgspec.msgpack.Decoder(Record)
-    for name in names:
-        try:
-            content = (folder / name).read_bytes()
-        except FileNotFoundError:
-            continue
-        hit = content.find(needle)
-        if hit < 0:
-            continue
-        for piece in frames.pieces(memoryview(content), frames.HEADER_BYTES, seed=frames.seed_of(name), whole=True):
-            while 0 <= hit < piece.offset:
-                hit = content.find(needle, hit + 1)
-            if hit < 0:
-                break
-            if piece.body is not None and hit < piece.end:
-                try:
-                    yield decoder.decode(piece.body)
-                except msgspec.DecodeError:
-                    continue
-
-
-def _spans(names: list[str]) -> list[tuple[str, int, int]]:
-    """Each segment with the millisecond it began and that in which the next one of the same writer did."""
-    spans = []
-    by_writer: dict[str, list[tuple[int, int, str]]] = {}
-    for name in names:
-        parts = _SEGMENT.match(name)
-        assert parts is not None  # `segments` gives no others
-        by_writer.setdefault(parts["writer"], []).append((int(parts["start"]), int(parts["sequence"]), name))
-    for members in by_writer.values():
-        members.sort()
-        ends = [start for start, _, _ in members[1:]] + [2**62]
-        spans += [(name, start, end) for (start, _, name), end in zip(members, ends, strict=True)]
-    return sorted(spans)
-
-
-def _is_dead(descriptor: int) -> bool:
+def is_dead(descriptor: int) -> bool:
     """Whether no writer holds the segment any more."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

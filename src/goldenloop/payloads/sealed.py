@@ -52,20 +52,18 @@ class SealedFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """One link of the chain: a segment that was sealed, or files that were removed when their time had come."""
+    """One link of the chain: a segment that was sealed."""
 
     number: int
     previous: str  # SHA-256 of the manifest before
     sealed_us: int
-    segment: str = ""
-    size: int = 0  # bytes of the segment
-    records: int = 0
+    segment: str
+    size: int  # bytes of the segment
+    records: int
     damage: tuple[tuple[int, str], ...] = ()  # offset and reason
     files: tuple[SealedFile, ...] = ()
     keys: str = ""  # path of the file of keys
     keys_digest: str = ""
-    removed: tuple[str, ...] = ()
-    reason: str = ""
 
 
 class Sealed:
@@ -74,7 +72,6 @@ class Sealed:
     def __init__(self, payloads: Path) -> None:
         self.folder = payloads / FOLDER
         self.manifests: list[Manifest] = []
-        self.removed: set[str] = set()
         self.segments: dict[str, Manifest] = {}
 
     def refresh(self) -> None:
@@ -90,27 +87,12 @@ class Sealed:
                     f"the manifest cannot be read: {error}", where=str(path), mend="Put a copy of it back."
                 ) from error
             self.manifests.append(manifest)
-            self.removed.update(manifest.removed)
-            if manifest.segment:
-                self.segments[manifest.segment] = manifest
+            self.segments[manifest.segment] = manifest
 
     def files(self, kind: Kind | None = None) -> Iterator[SealedFile]:
         """The files that are there, oldest first."""
         for manifest in self.manifests:
-            for file in manifest.files:
-                if kind in (None, file.kind) and file.path not in self.removed:
-                    yield file
-
-    def read(self, manifest: Manifest, *, after: int = 0) -> list[tuple[int, Record]]:
-        """The records of a segment behind a position, in the order in which they were logged.
-
-        Raises UnavailableError where a file is damaged or gone: half of a segment is never given for the whole.
-        """
-        placed: list[tuple[int, Record]] = []
-        for file in manifest.files:
-            if file.path not in self.removed:
-                placed += read_file(self.folder, file, filters=[("position", ">", after)])
-        return sorted(placed, key=lambda each: each[0])
+            yield from (file for file in manifest.files if kind in (None, file.kind))
 
 
 def read_file(
@@ -159,7 +141,6 @@ def verify(payloads: Path) -> tuple[int, list[str]]:
     folder = payloads / FOLDER
     wrong: list[str] = []
     previous = BEGINNING
-    removed: set[str] = set()
     named: list[tuple[str, str]] = []
     number = 0
     while (path := manifest_path(folder, number + 1)).exists():
@@ -172,7 +153,6 @@ def verify(payloads: Path) -> tuple[int, list[str]]:
         if (manifest.number, manifest.previous) != (number, previous):
             wrong.append(f"{path.name}: it does not follow the manifest before it, which was changed or replaced")
         previous = hashlib.sha256(content).hexdigest()
-        removed.update(manifest.removed)
         named += [(file.path, file.digest) for file in manifest.files]
         if manifest.keys:
             named.append((manifest.keys, manifest.keys_digest))
@@ -180,8 +160,6 @@ def verify(payloads: Path) -> tuple[int, list[str]]:
     if later:
         wrong.append(f"{number + 1:09d}.json: it is missing, and {later[0]} is there")
     for name, digest in named:
-        if name in removed:
-            continue
         try:
             if digest_file(folder / name) != digest:
                 wrong.append(f"{name}: its content is not what was sealed")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -19,7 +20,7 @@ from goldenloop.payloads.sealed import Sealed, SealedFile
 
 UNSEALED_ROWS = 2_000_000  # what is read into memory at the most: the newest
 
-Source = pa.Table | ds.Dataset
+Source: TypeAlias = pa.Table | ds.Dataset
 
 
 @dataclass(frozen=True, slots=True)

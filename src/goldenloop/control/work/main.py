@@ -61,7 +61,8 @@ def _bring(_folder: Path, request: bytes) -> msgspec.Struct:
 
 
 def _query(_folder: Path, request: bytes) -> msgspec.Struct:
-    from goldenloop.control.work.query import Question, answer
+    from goldenloop.control.querying import Question
+    from goldenloop.control.work.query import answer
 
     return answer(msgspec.json.decode(request, type=Question))
 

@@ -133,7 +133,9 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     schema: Schema
     metric: str
     starts_us: tuple[int, ...]
-    policy: str = ""  # one of `goldenloop.triggers.policies.NAMES`, tried beside the two, with an instant swap; "" is none
+    policy: str = (
+        ""  # one of `goldenloop.triggers.policies.NAMES`, tried beside the two, with an instant swap; "" is none
+    )
     retrain: Retrain = Retrain()
     every: int = 1
     known_us: tuple[int, ...] | None = None

@@ -18,7 +18,9 @@ from goldenloop.serving.models import GRAPH_FILE
 from goldenloop.serving.scoring import score_table
 from goldenloop.serving.unconverted import OBJECT_FILE, load_version
 
-TOLERANCE = 1e-6  # of a probability, or of a number in units of the labels' spread: sums in another order differ by less
+TOLERANCE = (
+    1e-6  # of a probability, or of a number in units of the labels' spread: sums in another order differ by less
+)
 
 
 def remake(request: Remaking, folder: Path) -> Remade:
