@@ -22,6 +22,15 @@ SPECS: dict[str, dict[str, Any]] = {
     "InferenceService": {"predictor": {"model": {"modelFormat": {"name": "onnx"}, "storageUri": "file:///models/1"}}},
     "InferenceGraph": {"nodes": {"root": {"routerType": "Sequence", "steps": [{"serviceName": "loan"}]}}},
     "TrainedModel": {"inferenceService": "loan", "model": {"storageUri": "s3://m", "framework": "sklearn", "memory": "1Gi"}},
+    "AnalysisTemplate": {
+        "metrics": [
+            {
+                "name": "errors",
+                "successCondition": "result[0] < 0.05",
+                "provider": {"prometheus": {"address": "http://127.0.0.1:9090", "query": "up"}},
+            }
+        ]
+    },
     "SLO": {"service": "loan", "budgetingMethod": "Occurrences", "objectives": [{"target": 0.95, "op": "gte", "value": 0.8}]},
 }  # fmt: skip
 LOOP = kind_named("loop")

@@ -11,9 +11,11 @@ from ring_worlds import LOOP_NAME, NAMESPACE, Rule, Scenario, Simulation
 from sqlalchemy import insert, select
 
 from goldenloop.api.metrics import _told
+from goldenloop.control.byhand import run_now
+from goldenloop.control.loops import show
 from goldenloop.control.messenger import GIVEN_UP_US, KEPT_US, Messenger
 from goldenloop.control.telling import MOST_WAITING, channels_of, channels_shown
-from goldenloop.control.view import LOOP
+from goldenloop.control.view import LOOP, LoopView
 from goldenloop.control.world import Storyteller
 from goldenloop.core.clock import HOUR, MINUTE, SECOND, VirtualClock, from_text
 from goldenloop.core.json import Json, JsonObject
@@ -356,11 +358,23 @@ def test_a_loop_tells_whom_its_file_names_and_shows_how_they_do(tmp_path: Path, 
         rows_per_window=25,
         spec={"notify": [{**webhook(receiver), "kinds": ["Trigger", "Alarm"]}], "approval": "none"},
     )
-    simulation = Simulation(tmp_path, scenario)
-    simulation.run()
+    simulation = Simulation(tmp_path / "world", scenario)
+    simulation.go(simulation.scenario.rows(1))
     world = simulation.world
+    run_now(world, NAMESPACE, LOOP_NAME, reason="to see whom it tells")
+    assert Messenger(world.database, world.clock, tmp_path).advance() == 1
+    assert texts(receiver) == ["a run by hand: to see whom it tells"]
     with world.database.write() as transaction:
-        now_us = world.clock.now_us()
-        Storyteller(transaction, NAMESPACE, LOOP_NAME, now_us, now_us).tell("Trigger", "by hand")
-    assert Messenger(world.database, world.clock, tmp_path).advance() >= 1
-    assert texts(receiver)[-1] == "by hand"
+        [view] = [LoopView.of(document) for document in resources.listing(transaction, LOOP)]
+        show(transaction, view, world.clock, {})
+        status = resources.get(transaction, LOOP, NAMESPACE, LOOP_NAME)["status"]
+    assert isinstance(status, dict)
+    [shown] = status["notify"]  # type: ignore[misc]
+    assert shown == {
+        "name": "bus",
+        "tells": ["Trigger", "Alarm"],
+        "waiting": 0,
+        "sent": 1,
+        "failed": 0,
+        "dropped": 0,
+    }

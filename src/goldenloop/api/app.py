@@ -14,14 +14,15 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from goldenloop.api.business import BusinessRoutes
 from goldenloop.api.errors import answer_error
 from goldenloop.api.kfp.routes import kfp_api
 from goldenloop.api.metrics import exposition
 from goldenloop.api.mlflow.routes import mlflow_api
 from goldenloop.api.model_registry.routes import model_registry_api
 from goldenloop.api.platform import PlatformRoutes
-from goldenloop.api.recording import RecordRoutes
 from goldenloop.api.provenance import ProvenanceRoutes
+from goldenloop.api.recording import RecordRoutes
 from goldenloop.api.reporting import ReportRoutes
 from goldenloop.api.resources import ResourceRoutes
 from goldenloop.api.triggers import TriggerRoutes
@@ -52,6 +53,7 @@ def application(platform: Platform, pages: Path | None) -> ASGIApp:
         *ReportRoutes(platform).routes(),
         *ProvenanceRoutes(platform).routes(),
         *TriggerRoutes(platform).routes(),
+        *BusinessRoutes(platform).routes(),
         *TrustRoutes(platform).routes(),
         *RecordRoutes(platform).routes(),
         kfp_api(platform),

@@ -19,6 +19,7 @@ from goldenloop.api.log_parts import read_part
 from goldenloop.api.mlflow.routes import api_version, is_mlflow
 from goldenloop.api.resources import read_json, whole_number
 from goldenloop.control import byhand
+from goldenloop.control.origins import trace_origin
 from goldenloop.control.owner import owner_view
 from goldenloop.control.platform import Platform
 from goldenloop.control.tracing import trace_prediction
@@ -71,7 +72,7 @@ class PlatformRoutes:
             Route(PREFIX + "/runs/{run}/rerun", self._rerun, methods=["POST"]),
             Route(PREFIX + "/runs/{run}/tasks/{task:path}/log", self._log),
             Route(PREFIX + "/runs/{run}/tasks/{task:path}/log/part", self._log_part),
-            Route(PREFIX + "/trace/{identity}", self._trace),
+            Route(PREFIX + "/trace/{identity:path}", self._trace),
         ]
 
     async def _health(self, _request: Request) -> Response:
@@ -218,6 +219,10 @@ class PlatformRoutes:
         platform = self._platform
 
         def ask() -> JsonObject:
+            with platform.database.read() as transaction:
+                ancestry = trace_origin(transaction, identity)
+            if ancestry is not None:
+                return ancestry
             return trace_prediction(
                 platform.database, platform.artifacts, platform.home, identity, row=row, explain=explain
             )

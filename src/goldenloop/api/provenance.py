@@ -1,4 +1,4 @@
-"""Where versions come from: made again and compared."""
+"""Where versions come from: what was signed, and what becomes of it when it is made again."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from starlette.routing import Route
 
 from goldenloop.api.platform import PREFIX
 from goldenloop.control import reproducing
+from goldenloop.control.attesting import bundle_of
 from goldenloop.control.platform import Platform
+from goldenloop.core.errors import NotFoundError
 from goldenloop.core.json import JsonObject
+from goldenloop.registry import versions
 
 _VERSION = PREFIX + "/namespaces/{namespace}/loops/{name}/versions/{number:int}"
 
@@ -26,6 +29,7 @@ class ProvenanceRoutes:
         """What to mount."""
         return [
             Route(f"{_VERSION}/reproduce", self._reproduce, methods=["POST"]),
+            Route(f"{_VERSION}/bundle", self._bundle),
             Route(PREFIX + "/reproductions/{run}", self._reproduction),
         ]
 
@@ -36,11 +40,26 @@ class ProvenanceRoutes:
         self._platform.wake()
         return _json(asked)
 
+    async def _bundle(self, request: Request) -> Response:
+        """The signed statement of a version, for others to check with the public key of the home."""
+        given = request.path_params
+
+        def ask() -> JsonObject:
+            with self._platform.database.read() as transaction:
+                version = versions.get(transaction, given["namespace"], given["name"], given["number"])
+                found = bundle_of(transaction, version)
+            if not isinstance(found, dict):
+                raise NotFoundError(
+                    f"version {version.number} of {version.model!r} is not signed",
+                    mend="What is registered by a run of this installation is signed from now on.",
+                )
+            return found
+
+        return _json(await run_in_threadpool(ask))
+
     async def _reproduction(self, request: Request) -> Response:
         platform = self._platform
-        found = await run_in_threadpool(
-            reproducing.report, platform.world, platform.home, request.path_params["run"]
-        )
+        found = await run_in_threadpool(reproducing.report, platform.world, platform.home, request.path_params["run"])
         return _json(found)
 
 

@@ -178,14 +178,15 @@ class ResourceRoutes:
     def _replace(self, kind: Kind, namespace: str, name: str, document: JsonObject) -> JsonObject:
         check_document(kind, document, namespace, name)
         with self._changing() as transaction:
-            current = resources.get(transaction, kind, namespace, name)
+            before = resources.metadata_of(resources.get(transaction, kind, namespace, name))["resourceVersion"]
             return self._applied(
-                transaction, kind, resources.replace(transaction, kind, namespace, name, document), current
+                transaction, kind, resources.replace(transaction, kind, namespace, name, document), before
             )
 
     def _patch(self, kind: Kind, namespace: str, name: str, patch: JsonObject) -> JsonObject:
         with self._changing() as transaction:
             current = resources.get(transaction, kind, namespace, name)
+            before = resources.metadata_of(current)["resourceVersion"]
             merged = merge_patch(current, {key: value for key, value in patch.items() if key != "status"})
             assert isinstance(merged, dict)
             check_document(kind, merged, namespace, name)
@@ -193,7 +194,7 @@ class ResourceRoutes:
             if not (isinstance(given, dict) and "resourceVersion" in given):
                 resources.metadata_of(merged).pop("resourceVersion", None)
             return self._applied(
-                transaction, kind, resources.replace(transaction, kind, namespace, name, merged), current
+                transaction, kind, resources.replace(transaction, kind, namespace, name, merged), before
             )
 
     def _delete(self, kind: Kind, namespace: str, name: str) -> JsonObject:
@@ -208,12 +209,9 @@ class ResourceRoutes:
             "details": removed["metadata"],
         }
 
-    def _applied(self, transaction: Transaction, kind: Kind, kept: JsonObject, before: JsonObject | None) -> JsonObject:
-        """Put a change on record, where it was one."""
-        is_same = before is not None and (
-            resources.metadata_of(before)["resourceVersion"] == resources.metadata_of(kept)["resourceVersion"]
-        )
-        if not is_same:
+    def _applied(self, transaction: Transaction, kind: Kind, kept: JsonObject, before: Json) -> JsonObject:
+        """Put a change on record; where the resource is as it was `before`, there was none."""
+        if resources.metadata_of(kept)["resourceVersion"] != before:
             self._audited(transaction, kind, "apply", kept)
         return kept
 

@@ -21,6 +21,7 @@ from goldenloop.control.platform import Platform
 from goldenloop.control.world import World
 from goldenloop.core.errors import InvalidSpecError
 from goldenloop.core.json import JsonObject
+from goldenloop.registry import versions
 from goldenloop.standards.documents import convert
 
 _LOOP = PREFIX + "/namespaces/{namespace}/loops/{name}"
@@ -62,7 +63,14 @@ class VersionRoutes:
 
         def gather() -> Card:
             with self._platform.database.read() as transaction:
-                return card_of(transaction, parameters["namespace"], parameters["name"], parameters["number"])
+                where = (parameters["namespace"], parameters["name"], parameters["number"])
+                card = card_of(transaction, *where)
+                attestor = self._platform.world.attestor
+                if attestor is None:
+                    return card
+                checked = attestor.check(transaction, versions.get(transaction, *where))
+                lineage: JsonObject = {**card.lineage, "signature": msgspec.to_builtins(checked)}
+                return msgspec.structs.replace(card, lineage=lineage)
 
         card = await run_in_threadpool(gather)
         if form == "json":

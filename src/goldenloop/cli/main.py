@@ -428,16 +428,21 @@ def backtest(
 @app.command()
 @guarded
 def trace(
-    identity: Annotated[str, typer.Argument(help="The id of a prediction, ours or your own.")],
+    identity: Annotated[
+        str,
+        typer.Argument(
+            help="The id of a prediction, ours or your own; a run; LOOP/NUMBER; a commit, or a digest of data, code or a model."
+        ),
+    ],
     row: Annotated[int, typer.Option(min=0, help="Which row of the request.")] = 0,
     home: HomeOption = HOME,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Say why an answer was what it was, back to data and code."""
-    from goldenloop.cli.showing import print_trace
+    """Say why an answer was what it was, back to data and code; of a version, a run, data or code, what it came from and led to."""
+    from goldenloop.cli.showing import print_origin, print_trace
 
     traced = Client.of_home(home).trace(identity, row=row)
-    say(output, traced, lambda: print_trace(traced))
+    say(output, traced, lambda: print_origin(traced) if "upstream" in traced else print_trace(traced))
 
 
 @app.command()

@@ -61,8 +61,10 @@ def _show(found: JsonObject) -> None:
             console.print(f"  {metric}: {value['before']} before, {value['again']} again", markup=False)
     environment = _object(found["environment"])
     different = _list(environment["differences"])
-    told = environment["note"] or ("the same packages" if environment["equal"] else f"{len(different)} differences")
-    console.print(f"  environment: {told}", markup=False)
+    said = str(environment["note"]) or (
+        "the same packages" if environment["equal"] else f"{len(different)} differences"
+    )
+    console.print(f"  environment: {said}", markup=False)
     for each in different:
         console.print(f"    {each}", markup=False)
 

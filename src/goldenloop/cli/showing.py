@@ -178,6 +178,17 @@ def print_trace(traced: JsonObject) -> None:
     )
 
 
+def print_origin(traced: JsonObject) -> None:
+    """What a version, a run, data or code came from, and what came of it."""
+    console.print(f"{traced['kind']} {traced['id']}", style="bold", markup=False)
+    for side in ("upstream", "downstream"):
+        console.print("where it comes from" if side == "upstream" else "what came of it", style="bold")
+        for each in _items({"items": traced[side]}):
+            console.print(f"  {each['kind']} {each['id']}: {each['text']}", markup=False)
+        if not traced[side]:
+            console.print("  nothing on record", markup=False)
+
+
 def _describe_loop(document: JsonObject, timeline: list[JsonObject]) -> None:
     status = _object(document.get("status") or {})
     console.print(f"loop {_meta(document, 'name')}", style="bold", markup=False)

@@ -78,6 +78,7 @@ def promote(
         if old is not None and old.number == number and rollout is None:
             return {"golden": number}  # it is already: sent twice, it is decided once
         _audited(transaction, world, view, "promote", person, version=number, reason=reason)
+        _must_fit(transaction, world, chosen)
         why = f"promoted by hand{_by(person)}{f': {reason}' if reason else ''}"
         _on_record(transaction, world, chosen, old, why, person)
         if rollout is not None and memory is not None:
@@ -117,6 +118,7 @@ def roll_back(world: World, namespace: str, name: str, *, reason: str, person: s
                 "no earlier golden version is there", where=name, mend=f"See: goldenloop get versions {name}."
             )
         _audited(transaction, world, view, "rollback", person, version=present.number, reason=reason)
+        _must_fit(transaction, world, earlier)
         versions.make_golden(transaction, earlier, quarantine_old=True)
         _on_record(transaction, world, earlier, present, why, person)
         _watch(transaction, world, earlier, memory)
@@ -156,6 +158,12 @@ def _audited(
         action=action, kind="Loop", namespace=view.namespace, name=view.name, actor=person, facts={**facts}
     )
     audit.record(transaction, deed, now_us=world.clock.now_us())
+
+
+def _must_fit(transaction: Transaction, world: World, chosen: versions.ModelVersion) -> None:
+    """Raise RefusedError for a version that is not what was signed: it would not be served."""
+    if world.attestor is not None:
+        world.attestor.must_fit(transaction, world.artifacts, chosen)
 
 
 def _by(person: str) -> str:

@@ -104,6 +104,11 @@ class Home:
         return self.path / "signing.key"
 
     @property
+    def attestation_key_file(self) -> Path:
+        """The private key that versions are signed with; its public half lies beside it."""
+        return self.path / "attestation.key"
+
+    @property
     def routing_table(self) -> Path:
         return self.path / "routing.json"
 

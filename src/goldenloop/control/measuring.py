@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 from sqlalchemy import insert
 
+from goldenloop.control import business
 from goldenloop.control.memory import LoopMemory, MonitorMemory
 from goldenloop.control.view import LoopView
 from goldenloop.control.watching import FAST_TRACK, SHARES, asked, learn, with_broken
@@ -94,7 +95,10 @@ class Measuring:
         )
         facts = self._world.analyst.quality(span, question)
         write = self._measurements(window, span, facts.labelled)
-        monitors = self._keep_findings(write, monitors, window, facts.findings)
+        transaction, view = self._story.transaction, self._view
+        known = business.known_names(monitors.learned)
+        posted = business.judge_values(transaction, view.namespace, view.name, span, known)
+        monitors = self._keep_findings(write, monitors, window, (*facts.findings, *posted))
         is_broken = any(start <= span.start_us < end for start, end in monitors.broken)
         if all(each.settings.type != "performance" for each in named):
             write.keep()
@@ -278,7 +282,9 @@ def _leading(findings: Iterable[Finding], monitor: str) -> list[str]:
 
 
 def _told_as(finding: Finding) -> str:
-    """The name under which a warning is told once: the monitor's, and for a custom one its own."""
+    """The name under which a warning is told once: the monitor's; for a custom one its own, for a business metric the metric's."""
+    if finding.monitor == business.MONITOR:
+        return f"{business.MONITOR} {finding.metric}"
     return finding.monitor if finding.monitor != "custom" else f"custom {finding.metric.partition('.')[0]}"
 
 

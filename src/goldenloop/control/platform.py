@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from goldenloop.control.analysts import AnalystProcess
+from goldenloop.control.attesting import Attestor
 from goldenloop.control.counters import WorkerCounters
 from goldenloop.control.heeding import AnalysisKeeper
 from goldenloop.control.home import Home
@@ -88,6 +89,7 @@ class Platform:
             analyst=self._analyst,
             router=FileRouter(home, self.workers),
             sign=lambda folder: sign_folder(folder, home.signing_key()),
+            attestor=Attestor.of_file(home.attestation_key_file),
         )
         adopt(home, self.world)
         places = Places(
@@ -101,12 +103,13 @@ class Platform:
         )
         self.ring = Ring(self.world, present_table(home), hand_written=ServiceReconciler(self.world, places))
         self._analyses = AnalysisKeeper(self.world)
+        self._housekeeping = Housekeeping(self.world, home.runs, home.payloads)
         self._beside = (
             Schedules(self.world),
             self._analyses,
             Triggers(self.world),
             ObjectiveKeeper(self.world, WorkerCounters(home.work / "metrics")),
-            Housekeeping(self.world, home.runs),
+            self._housekeeping,
         )
         self._messenger = Messenger(self.database, clock, home.secrets)
         self._stopping = threading.Event()
@@ -131,6 +134,7 @@ class Platform:
         self._executor.close()
         self._analyst.close()
         self._analyses.close()
+        self._housekeeping.close()
         self.workers.close()
         self.database.close()
 

@@ -19,7 +19,6 @@ from goldenloop.control.home import Home
 from goldenloop.control.work.records import Remade, Remaking
 from goldenloop.control.world import World
 from goldenloop.core.errors import ConflictError, GoldenloopError, InvalidSpecError, NotFoundError
-from goldenloop.core.ids import digest_file
 from goldenloop.core.json import Json, JsonObject
 from goldenloop.core.phases import RunState
 from goldenloop.features.schema import Schema
@@ -123,7 +122,8 @@ def check_kept(artifacts: Artifacts, name: str, address: str) -> Path:
             where=address,
             mend="Put the file back from a copy of the artifact folder; nothing else can make this version again.",
         ) from None
-    if path.is_file() and digest_file(path) != address.removeprefix("artifact:"):
+    damaged = artifacts.damaged(address)
+    if damaged:
         raise ConflictError(
             f"what the run was given as {name!r} was changed since",
             where=str(path),

@@ -134,6 +134,10 @@ class Ring:
             challenger: ModelVersion | None = None
             if rollout is not None:
                 challenger = versions.get(transaction, view.namespace, view.name, int(rollout.state.challenger))
+            if world.attestor is not None and champion is not None:
+                world.attestor.must_fit(transaction, world.artifacts, champion)
+                if earlier is not None and world.attestor.refusal(transaction, world.artifacts, earlier):
+                    earlier = None  # it is not what was signed, so nobody goes back to it
         if memory is None or champion is None:
             return moved, None
         service = service_of(view, champion, challenger, rollout, earlier, artifacts=world.artifacts, hold_from_us=hold)
@@ -215,6 +219,10 @@ class Ring:
         if rollout is None or memory is None:
             return
         why = self._world.router.failures().get(f"{view.namespace}/{view.name}/{rollout.state.challenger}")
+        attestor = self._world.attestor
+        if why is None and attestor is not None:
+            challenger = versions.get(transaction, view.namespace, view.name, int(rollout.state.challenger))
+            why = attestor.refusal(transaction, self._world.artifacts, challenger)
         if why is None:
             return
         at = memory.tick_us if memory.tick_us is not None else rollout.state.started_us

@@ -16,7 +16,7 @@ from goldenloop.control.work.records import Explanation
 from goldenloop.core.clock import to_text
 from goldenloop.core.errors import GoldenloopError, NotFoundError
 from goldenloop.core.json import Json, JsonObject
-from goldenloop.payloads.log import find
+from goldenloop.payloads.finding import find
 from goldenloop.payloads.records import Exchange, Label, LoggedTensor, Prediction
 from goldenloop.pipelines.runs import outputs
 from goldenloop.registry import versions

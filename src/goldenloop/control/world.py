@@ -10,6 +10,7 @@ from typing import Protocol
 
 import msgspec
 
+from goldenloop.control.attesting import Attestor
 from goldenloop.control.telling import note
 from goldenloop.core.clock import Clock
 from goldenloop.core.errors import GoldenloopError
@@ -93,6 +94,7 @@ class World:
     analyst: Analyst
     router: Router
     sign: Callable[[Path], None] = lambda _: None  # marks a folder as one that may be unpickled where it is served
+    attestor: Attestor | None = None  # signs versions and checks them; a backtest, which serves nobody, has none
     has_people: bool = True  # whether somebody can be asked for approval; a backtest passes what would wait
     # The event time of the row at this place of a service's stream, where the sender said what it will send; else None.
     foresee: Callable[[str, str, int], int | None] = lambda _namespace, _service, _place: None

@@ -183,6 +183,18 @@ versions = Table(
     Index(None, "run_id"),
 )
 
+# Where a version comes from, as it was signed when it was registered.
+attestations = Table(
+    "attestations",
+    metadata,
+    Column("namespace", String(63), primary_key=True),
+    Column("model", String(253), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("key", String(64), nullable=False),  # the SHA-256 of its public half
+    Column("bundle", Document, nullable=False),  # a Sigstore bundle
+    Column("created_us", BigInteger, nullable=False),
+)
+
 evaluations = Table(
     "evaluations",
     metadata,
@@ -209,7 +221,9 @@ measurements = Table(
     Column("monitor", String(64), nullable=False),
     Column("metric", String(64), nullable=False),
     Column("feature", String(253), nullable=False, default=""),
-    Column("slice", String(253), nullable=False, server_default=text("''")),  # "sex=female,age_band=old"; "" is all rows
+    Column(
+        "slice", String(253), nullable=False, server_default=text("''")
+    ),  # "sex=female,age_band=old"; "" is all rows
     Column("version", String(32), nullable=False, default=""),
     Column("window", Integer, nullable=False),
     Column("start_us", BigInteger, nullable=False),
@@ -316,6 +330,17 @@ alerts = Table(
     Column("told", Document, nullable=False),
     Column("error", Text, nullable=False),  # of the last attempt
     Index(None, "namespace", "loop", "ended_us"),
+)
+
+# Values of business metrics that wait for their windows to be judged.
+business_values = Table(
+    "business_values",
+    metadata,
+    Column("namespace", String(63), primary_key=True),
+    Column("loop", String(253), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("at_us", BigInteger, primary_key=True),
+    Column("value", Double, nullable=False),
 )
 
 # What a reconciler must remember between two looks: positions and the states of running statistics, written with what they caused.

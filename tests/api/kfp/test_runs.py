@@ -113,11 +113,11 @@ def test_a_deleted_run_is_hidden_at_once_and_gone_soon(
         with platform.database.read() as transaction:
             return transaction.scalar(select(runs.c.id).where(runs.c.id == identity)) is not None
 
-    Housekeeping(platform.world, platform.home.runs).advance()
+    Housekeeping(platform.world, platform.home.runs, platform.home.payloads).advance()
     assert is_there()  # a step of it may still be ending
     with platform.database.write() as transaction:
         transaction.execute(update(runs).where(runs.c.id == identity).values(finished_us=1))
-    Housekeeping(platform.world, platform.home.runs).advance()
+    Housekeeping(platform.world, platform.home.runs, platform.home.payloads).advance()
     assert not is_there()
     assert not folder.exists()
 

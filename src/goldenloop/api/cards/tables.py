@@ -42,9 +42,19 @@ def facts(card: Card) -> TextTable:
         ("code", f"{lineage.get('code') or 'unknown'} ({commit}{changed})"),
         ("model digest", str(lineage.get("digest"))),
         ("served form", str(lineage.get("conversion") or "as the run made it")),
+        ("signature", _signature(lineage.get("signature"))),
         ("registered", card.created),
     )
     return TextTable(("", ""), rows)
+
+
+def _signature(checked: Json) -> str:
+    """What is known of the version's signature."""
+    if not isinstance(checked, dict) or checked["state"] == "unsigned":
+        return "unsigned"
+    if checked["state"] == "unfit":
+        return f"DOES NOT FIT: {checked['why']}"
+    return f"signed with key {str(checked['key'])[:12]}, made by run {checked['run']}"
 
 
 def metrics(card: Card) -> TextTable | None:

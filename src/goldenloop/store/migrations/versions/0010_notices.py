@@ -1,4 +1,4 @@
-"""What people are told of: messages that wait for their receivers, and alerts that last."""
+"""What people are told of: messages that wait for their receivers, and alerts that last. Values of business metrics."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -51,3 +51,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alerts")),
     )
     op.create_index(op.f("ix_alerts_namespace_loop_ended_us"), "alerts", ["namespace", "loop", "ended_us"])
+    op.create_table(
+        "business_values",
+        sa.Column("namespace", sa.String(length=63), nullable=False),
+        sa.Column("loop", sa.String(length=253), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("value", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("namespace", "loop", "name", "at_us", name=op.f("pk_business_values")),
+    )
