@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("everywhere", deadline=None)  # how long a case takes depends on what else the machine does
+settings.load_profile("everywhere")
 pytest.register_assert_rewrite("goldenloop.testing")  # what a suite there found is shown in full
 
 _NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")

@@ -73,7 +73,7 @@ def usual(number: int) -> Prediction:
     return prediction(
         number,
         income=float(generator.lognormal()),
-        city=str(generator.choice(["a", "b", "c"])),
+        city=str(generator.choice(["a", "b", "c", ""])) or None,
         sex=str(generator.choice(["f", "m"])),
     )
 

@@ -269,9 +269,7 @@ def test_an_answer_is_explained_alike_at_once_and_later(
     assert at_once.status == 200, at_once.body
     told: Any = at_once.json["explanations"]
     logged = next(record for record in made.records()[0] if record.id == identity)
-    later = explained_by(
-        versions[kind], dict(zip(logged.columns, logged.rows[0], strict=True)), logged.answers["1"][0][0]
-    )
+    later = explained_by(versions[kind], logged.row(0), logged.answers["1"][0][0])
     assert told[0]["attributions"] == parts(later)
     assert (told[0]["usual"], told[0]["score"], told[0]["of"]) == (later.usual, later.score, later.of)
     assert told[0]["method"] == method

@@ -24,7 +24,7 @@ from tests.serving.workbench import COLUMNS, Bench, Control, bench, break_versio
 from goldenloop.core.ids import is_uuid
 from goldenloop.core.routing import Route, Service
 from goldenloop.core.wire import Held, Hello, Nudge, Serving, Settle, Settled
-from goldenloop.payloads.log import find
+from goldenloop.payloads.finding import find
 
 pytestmark = pytest.mark.process
 

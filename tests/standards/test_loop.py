@@ -54,7 +54,7 @@ def test_everything_but_data_may_be_left_out_and_the_defaults_are_the_promises()
     spec = read({"data": {}})
     assert spec.retrain.false_alarm_windows == 1000
     assert spec.rollout.alpha == 0.05
-    assert spec.labels.missing == "againstChallenger", "no evidence is never success"
+    assert spec.labels.missing == "auto"
     assert spec.pipeline == spec.monitors == spec.task == "auto"
 
 

@@ -85,7 +85,7 @@ def answer(question: Question) -> Outcome | None:
         if len(question.window) < monitor.fewest_rows:
             note = f"{len(question.window)} rows; fewer than {monitor.fewest_rows} say nothing"
             return could_not("custom", f"{name}.rows", note)
-        known = question.known
+        known: object = question.known
         if known is not None and monitor.knows is not None:
             known = msgspec.convert(known, monitor.knows)
         outcome = bounded(monitor.measure(question.window, known, question.asked))

@@ -84,13 +84,13 @@ def fit(past: Past) -> tuple[dict[str, JsonObject], dict[str, tuple[float, ...]]
 def history(past: Past, reference: Reference) -> dict[str, tuple[float, ...]]:
     """What learned thresholds begin with: each learned value on the reference windows, by `monitor/metric`.
 
-    Only of monitors that need no labels: the answers to rows that the model was trained on are too good to learn from.
+    Only of monitors whose values do not rest on answers: those to rows that the model was trained on are too good to learn from.
     """
     found: dict[str, list[float]] = {}
     windows = past.reference_windows(HISTORY_WINDOWS)
     for name, monitor in CATALOGUE.items():
-        if monitor.needs_labels or name in ("freshness", "service", "robustness"):
-            continue  # how requests come and are answered is not in the past's rows
+        if monitor.needs_labels or not monitor.past_tells:
+            continue
         settings = NamedMonitor(type=monitor.name, threshold="learned")
         for window in windows:
             outcome = measure(Asked(settings=settings, significance=_HISTORY_SIGNIFICANCE), window, reference)

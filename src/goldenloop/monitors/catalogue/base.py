@@ -174,6 +174,7 @@ class Monitor(ABC, Generic[Known]):
     needs_labels: ClassVar[bool] = False  # measured when labels are due, not when the window closes
     promised: ClassVar[bool] = False  # its score feeds a detector under promise P1
     essential: ClassVar[bool] = False  # `auto` takes it whatever the data are
+    past_tells: ClassVar[bool] = True  # whether its values on the reference windows are like those of live ones
     fewest_rows: ClassVar[int] = FEWEST_ROWS
 
     def choose(self, past: Past) -> tuple[bool, str]:  # noqa: ARG002  # for those that look

@@ -84,6 +84,7 @@ class EstimatedPerformanceMonitor(_Estimating):
     name = "estimatedPerformance"
     watches = "the quality that is likely, before labels come"
     changed = "the estimated quality"
+    past_tells = False  # a model is surer of the rows that it was trained on
 
     def measure(self, window: Window, known: Estimator | None, asked: Asked) -> Outcome:
         metric, side = ("accuracy", "low") if window.signature.task == "classification" else ("mae", "high")

@@ -121,7 +121,8 @@ class MultivariateDriftMonitor(Monitor[Rebuilt]):
         if len(encoding.columns) < 2:
             return None
         bare = Rebuilt(encoding=encoding, components=Reconstruction.of(encoding.matrix(fitting.columns)), windows=())
-        scores = [_surplus(bare, window) for window in past.reference_windows(len(past.windows)) if len(window)]
+        matrix = encoding.matrix(past.training.columns)
+        scores = [_surplus(bare, matrix[rows]) for rows in past.windows if rows.size]
         return msgspec.structs.replace(bare, windows=tuple(scores))
 
     def reference_scores(self, known: Rebuilt) -> tuple[float, ...]:
@@ -130,9 +131,10 @@ class MultivariateDriftMonitor(Monitor[Rebuilt]):
     def measure(self, window: Window, known: Rebuilt | None, asked: Asked) -> Outcome:
         if known is None:
             return could_not(self.name, "statistic", "nothing was fitted for this version")
-        found = known.components.judge(known.encoding.matrix(window.columns))
+        matrix = known.encoding.matrix(window.columns)
+        found = known.components.judge(matrix)
         error = self.finding("reconstruction_error", found, asked=asked)
-        return Outcome(findings=(error,), score=_surplus(known, window))
+        return Outcome(findings=(error,), score=_surplus(known, matrix))
 
 
 class RobustnessMonitor(Monitor[Shaken]):
@@ -142,6 +144,7 @@ class RobustnessMonitor(Monitor[Shaken]):
     watches = "answers that turn under small noise, for each version"
     changed = "the stability of the answers"
     knows = Shaken
+    past_tells = False
     fewest_rows = 0
 
     def choose(self, past: Past) -> tuple[bool, str]:
@@ -179,9 +182,9 @@ def _scorer(model: str) -> Scorer:
     return Scorer(msgspec.json.decode(model, type=OutlierModel))
 
 
-def _surplus(known: Rebuilt, window: Window) -> float:
-    """The distance of the window's mean reconstruction error from the reference's, in standard errors."""
-    errors = known.components.errors(known.encoding.matrix(window.columns))
+def _surplus(known: Rebuilt, matrix: NDArray[np.float64]) -> float:
+    """The distance of the rows' mean reconstruction error from the reference's, in standard errors."""
+    errors = known.components.errors(matrix)
     deviation = known.components.deviation or 1.0
     return abs(float(errors.mean()) - known.components.error) / (deviation / math.sqrt(errors.size))
 

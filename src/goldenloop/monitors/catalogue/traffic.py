@@ -34,6 +34,7 @@ class FreshnessMonitor(Monitor[None]):
     watches = "the longest time without a row"
     changed = "the time without a row"
     essential = True
+    past_tells = False  # sources of rows do not say when each was asked about
     fewest_rows = 0
 
     def measure(self, window: Window, known: None, asked: Asked) -> Outcome:  # noqa: ARG002
@@ -55,6 +56,7 @@ class ServiceMonitor(Monitor[None]):
     watches = "rate, failures and latency"
     changed = "failed requests"
     essential = True
+    past_tells = False
     fewest_rows = 0
 
     def measure(self, window: Window, known: None, asked: Asked) -> Outcome:  # noqa: ARG002
