@@ -63,7 +63,7 @@ def test_a_rollout_ends_by_its_longest_duration(tmp_path: Path, size: str | int,
     def train(_number: int, _regime: int) -> Rule:
         return Rule(errors=(0.1, 0.35), salt=0.0)
 
-    longest = 3 * HOUR
+    longest = 3 * HOUR + HOUR  # it counts from when the first labels are due
     scenario = Scenario(
         train=train,
         regime=changing,

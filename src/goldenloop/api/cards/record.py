@@ -58,6 +58,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     inputs: tuple[str, ...]
     classes: tuple[str, ...]
     protected: tuple[str, ...]
+    conversion: JsonObject  # how the served form was made of the model of the run
     data: JsonObject
     trained_until: str | None
     judged: Evaluation | None
@@ -95,6 +96,7 @@ def card_of(transaction: Transaction, namespace: str, loop: str, number: int) ->
         inputs=tuple(f"{column.name} ({column.kind})" for column in version.signature.inputs),
         classes=version.signature.classes,
         protected=msgspec.convert(_mapping(spec.get("data")).get("protected", []), tuple[str, ...]),
+        conversion=dict(version.conversion),
         data=version.data_version,
         trained_until=None if version.trained_until_us is None else to_text(version.trained_until_us),
         judged=judged,
