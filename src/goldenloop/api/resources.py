@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from goldenloop.api.bodies import read_body
 from goldenloop.api.tables import table_of, wants_table
 from goldenloop.api.validation import check_document
 from goldenloop.control.platform import Platform
@@ -319,11 +320,7 @@ def whole_number(request: Request, name: str, default: int = 0, *, mend: str = "
 
 async def read_json(request: Request) -> object:
     """The body as JSON. Raises InvalidSpecError."""
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > BODY_LIMIT:
-            raise InvalidSpecError("the body is larger than 4 MiB", where="body")
+    body = await read_body(request, limit=BODY_LIMIT)
     try:
         return msgspec.json.decode(body)
     except msgspec.DecodeError as error:

@@ -13,17 +13,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from goldenloop.api.bodies import read_body
 from goldenloop.api.platform import PREFIX
 from goldenloop.control.causes import Cause, TriggerView, find_trigger, note, of_alert, of_event, pipeline_triggers
 from goldenloop.control.platform import Platform
 from goldenloop.core.clock import to_text
-from goldenloop.core.errors import InvalidSpecError
 from goldenloop.core.json import Json, JsonObject
 from goldenloop.standards.alertmanager import Alert, read_alerts
 from goldenloop.standards.incoming_events import CloudEvent, read_events
 from goldenloop.store.tables import decisions
 
 BODY_LIMIT = 1 << 20
+_MEND = "Send fewer at a time."
 DECISIONS_SHOWN = 500
 
 Notice = TypeVar("Notice", CloudEvent, Alert)
@@ -45,10 +46,10 @@ class TriggerRoutes:
 
     async def _events(self, request: Request) -> Response:
         headers = {name.lower(): unquote(value) for name, value in request.headers.items()}
-        return await self._noted(read_events(headers, await _body(request)), of_event)
+        return await self._noted(read_events(headers, await read_body(request, limit=BODY_LIMIT, mend=_MEND)), of_event)
 
     async def _alerts(self, request: Request) -> Response:
-        return await self._noted(read_alerts(await _body(request)), of_alert)
+        return await self._noted(read_alerts(await read_body(request, limit=BODY_LIMIT, mend=_MEND)), of_alert)
 
     async def _noted(self, notices: Sequence[Notice], cause_of: Callable[..., Cause | None]) -> Response:
         result = await run_in_threadpool(self._note, notices, cause_of)
@@ -103,12 +104,3 @@ class TriggerRoutes:
                 return {"items": items}
 
         return Response(msgspec.json.encode(await run_in_threadpool(ask)), media_type="application/json")
-
-
-async def _body(request: Request) -> bytes:
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > BODY_LIMIT:
-            raise InvalidSpecError("the body is larger than 1 MiB", where="body", mend="Send fewer at a time.")
-    return body

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from goldenloop.core.phases import Verdict
-from goldenloop.lineage.graph.keeping import keep_nodes
-from goldenloop.lineage.graph.links import events_of, put_events, put_members
+from goldenloop.lineage.graph.keeping import keep_events, keep_nodes
+from goldenloop.lineage.graph.links import put_members
 from goldenloop.lineage.graph.nodes import ids_of_external
 from goldenloop.lineage.graph.records import Event, EventType, Kind, Node
 from goldenloop.registry.versions import ModelVersion
@@ -34,11 +34,8 @@ def keep_version(
         ends |= dict.fromkeys(
             ids_of_external(transaction, Kind.ARTIFACT, [version.artifact_id]).values(), EventType.INPUT
         )
-    known = {event.artifact_id for event in events_of(transaction, "execution", [execution])}
-    events = [
-        Event(artifact_id=node, execution_id=execution, type=kind) for node, kind in ends.items() if node not in known
-    ]
-    put_events(transaction, events, now_us=now_us, are_known=True)
+    events = [Event(artifact_id=node, execution_id=execution, type=kind) for node, kind in ends.items()]
+    keep_events(transaction, events, now_us=now_us)
     if version.run_id is not None:
         for run in ids_of_external(transaction, Kind.CONTEXT, [version.run_id]).values():
             put_members(transaction, Kind.EXECUTION, [(run, execution)], are_known=True)

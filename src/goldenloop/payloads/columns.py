@@ -128,7 +128,7 @@ def prediction_table(placed: Sequence[Placed]) -> pa.Table:
     columns += [pa.array(texts[place::width], pa.string()) for place in range(width)]
     fields = [
         *PREDICTION_FIELDS,
-        *(pa.field(n, c.type) for n, c in zip(feature_names(names), columns[16:], strict=True)),
+        *(pa.field(n, c.type) for n, c in zip(feature_names(names), columns[len(PREDICTION_FIELDS) :], strict=True)),
     ]
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 

@@ -32,6 +32,7 @@ from goldenloop.core.routing import PayloadMode
 from goldenloop.payloads import frames
 from goldenloop.payloads.records import Record
 from goldenloop.payloads.sealed import Manifest, Sealed, read_file
+from goldenloop.store.disk import sync_folder
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 SYNC_SECONDS = 0.1  # the most that `interval` mode lets a record wait for the disk
@@ -239,11 +240,7 @@ class PayloadWriter:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if os.write(descriptor, frames.MAGIC) != frames.HEADER_BYTES:
                 raise OSError(28, os.strerror(28))
-            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(self._folder)
         except OSError:
             os.close(descriptor)
             (self._folder / name).unlink(missing_ok=True)

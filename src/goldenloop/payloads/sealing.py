@@ -34,6 +34,7 @@ from goldenloop.payloads.columns import label_table, prediction_table
 from goldenloop.payloads.log import is_dead, read_segment, segments
 from goldenloop.payloads.records import Label, Prediction, Record
 from goldenloop.payloads.sealed import Kind, Manifest, Sealed, SealedFile, key_hash, manifest_path
+from goldenloop.store.disk import sync_folder
 
 SEGMENTS_AT_ONCE = 8  # that one process seals before it ends
 DAMAGED = "damaged"
@@ -140,7 +141,7 @@ def _let_go(payloads: Path, manifest: Manifest) -> None:
         path.rename(payloads / DAMAGED / manifest.segment)
     else:
         path.unlink()
-    _sync_folder(payloads)
+    sync_folder(payloads)
 
 
 def _write_files(folder: Path, stem: str, placed: list[Placed]) -> Iterable[SealedFile]:
@@ -253,18 +254,10 @@ def _write(root: Path, path: Path, write: Callable[[Path], object]) -> None:
         raise
     folder = path.parent
     while True:
-        _sync_folder(folder)
+        sync_folder(folder)
         if folder == root:
             return
         folder = folder.parent
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _keys(placed: list[Placed]) -> np.ndarray:

@@ -13,8 +13,8 @@ from sqlalchemy import select
 from sqlalchemy.engine import RowMapping
 
 from goldenloop.core.phases import RunState
-from goldenloop.lineage.graph.keeping import keep_nodes
-from goldenloop.lineage.graph.links import events_of, put_events, put_members
+from goldenloop.lineage.graph.keeping import keep_events, keep_nodes
+from goldenloop.lineage.graph.links import put_members
 from goldenloop.lineage.graph.records import Event, EventType, Kind, Node, Value
 from goldenloop.pipelines.nodes import Kind as TaskKind
 from goldenloop.store.database import Transaction
@@ -63,15 +63,16 @@ def keep_run(transaction: Transaction, run_id: str, *, now_us: int) -> None:
     nodes = keep_nodes(
         transaction, Kind.ARTIFACT, [(row["id"], row["type"], _artifact(row)) for row in made], now_us=now_us
     )
-    known = {(each.artifact_id, each.execution_id) for each in events_of(transaction, "execution", executions.values())}
-    events: dict[tuple[int, int, int], Event] = {}
-    for arrow in arrows:
-        ends = nodes[arrow["artifact_id"]], executions[arrow["task_id"]]
-        touch = EventType.INPUT if arrow["direction"] == "INPUT" else EventType.OUTPUT
-        if ends not in known:
-            path = (arrow["port"], arrow["position"])
-            events.setdefault((*ends, touch), Event(artifact_id=ends[0], execution_id=ends[1], type=touch, path=path))
-    put_events(transaction, list(events.values()), now_us=now_us, are_known=True)
+    events = [
+        Event(
+            artifact_id=nodes[arrow["artifact_id"]],
+            execution_id=executions[arrow["task_id"]],
+            type=EventType.INPUT if arrow["direction"] == "INPUT" else EventType.OUTPUT,
+            path=(arrow["port"], arrow["position"]),
+        )
+        for arrow in arrows
+    ]
+    keep_events(transaction, events, now_us=now_us)
     for kind, ids in ((Kind.EXECUTION, executions), (Kind.ARTIFACT, nodes)):
         put_members(transaction, kind, [(context, identity) for identity in ids.values()], are_known=True)
 

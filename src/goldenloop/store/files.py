@@ -18,6 +18,7 @@ import msgspec
 from fsspec import AbstractFileSystem
 
 from goldenloop.core.errors import ConflictError, GoldenloopError, InvalidSpecError, NotFoundError, UnavailableError
+from goldenloop.store.disk import sync_folder
 
 LARGEST_FILE: Final = 64 << 30  # bytes
 LONGEST_PATH: Final = 1_024  # bytes
@@ -117,7 +118,7 @@ class Tree:
                     where=path,
                     mend="Choose another path.",
                 ) from error
-            _sync(Path(place).parent)
+            sync_folder(Path(place).parent)
 
     @contextlib.contextmanager
     def reaching(self) -> Iterator[None]:
@@ -180,11 +181,3 @@ def check_path(path: str) -> str:
             f"{path[:200]!r} is no path of a file here", where="path", mend="Give names joined by '/', without '..'."
         )
     return path
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

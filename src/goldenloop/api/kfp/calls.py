@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from goldenloop.api.bodies import read_body
 from goldenloop.core.errors import InvalidSpecError
 from goldenloop.core.json import Json, JsonObject
 from goldenloop.standards.kfp_packages import LARGEST_PACKAGE
@@ -103,7 +104,7 @@ def route(path: str, handler: Handler, *, method: str = "GET") -> Route:
             path={name: str(value) for name, value in request.path_params.items()},
             query=request.query_params,
             headers=request.headers,
-            body=await _body(request),
+            body=await read_body(request, limit=BODY_LIMIT),
         )
         result = await run_in_threadpool(handler, call)
         return Response(msgspec.json.encode(result), media_type="application/json")
@@ -139,14 +140,3 @@ def _with_underscores(document: Json) -> Json:
 
 def _has_nul(where: str) -> InvalidSpecError:
     return InvalidSpecError("there is a character U+0000, which no database keeps", where=where, mend="Remove it.")
-
-
-async def _body(request: Request) -> bytes:
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in request.stream():
-        pieces.append(piece)
-        size += len(piece)
-        if size > BODY_LIMIT:
-            raise InvalidSpecError(f"the body is larger than {BODY_LIMIT >> 20} MiB", where="body")
-    return b"".join(pieces)

@@ -87,18 +87,6 @@ def read_message(kind: type[Message], request: Request, body: bytes, names: dict
     return _convert(kind, {**_without_nulls(document), **names})
 
 
-async def read_body(request: Request) -> bytes:
-    """The body. Raises InvalidSpecError for a larger one than is taken."""
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in request.stream():
-        pieces.append(piece)
-        size += len(piece)
-        if size > BODY_LIMIT:
-            raise InvalidSpecError(f"the body is larger than {BODY_LIMIT >> 20} MiB", where="body")
-    return b"".join(pieces)
-
-
 def _convert(kind: type[Message], document: object) -> Message:
     try:
         return msgspec.convert(document, kind, strict=False)

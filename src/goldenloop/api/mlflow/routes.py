@@ -16,7 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from goldenloop.api.mlflow.calls import Operation, read_body
+from goldenloop.api.bodies import read_body
+from goldenloop.api.mlflow.calls import BODY_LIMIT, Operation
 from goldenloop.api.mlflow.errors import answer_error
 from goldenloop.api.mlflow.experiments import ExperimentOperations
 from goldenloop.api.mlflow.files import FileOperations
@@ -59,7 +60,7 @@ class Dispatcher:
         """Answer a request."""
         path = "/mlflow/" + request.path_params["rest"]
         operation, names = self._find(request.method, path)
-        body = b"" if request.method == "GET" else await read_body(request)
+        body = b"" if request.method == "GET" else await read_body(request, limit=BODY_LIMIT)
         answer = await run_in_threadpool(operation.answer, request, body, names)
         return Response(msgspec.json.encode(answer), media_type="application/json")
 

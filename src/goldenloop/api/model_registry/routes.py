@@ -15,8 +15,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
+from goldenloop.api.bodies import read_body
 from goldenloop.api.errors import status_of
-from goldenloop.api.mlflow.calls import read_body
+from goldenloop.api.mlflow.calls import BODY_LIMIT
 from goldenloop.api.mlflow.golden import refuse_loop_model
 from goldenloop.api.model_registry.shapes import (
     details_of,
@@ -388,7 +389,7 @@ def _artifact_routes() -> list[tuple[str, str, Handler]]:
 
 def _route(platform: Platform, method: str, path: str, handler: Handler) -> Route:
     async def answer(request: Request) -> Response:
-        message = _message(await read_body(request)) if method != "GET" else {}
+        message = _message(await read_body(request, limit=BODY_LIMIT)) if method != "GET" else {}
         now_ms = platform.world.clock.now_us() // 1_000
         asked = Asked(dict(request.path_params), dict(request.query_params), message, now_ms)
 

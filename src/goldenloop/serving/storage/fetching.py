@@ -14,6 +14,7 @@ from goldenloop.serving.storage import hub, local, objects, web
 from goldenloop.serving.storage.archives import kind_of, unpack
 from goldenloop.serving.storage.purse import Purse
 from goldenloop.serving.storage.records import Fetched, FetchedFile, Limits
+from goldenloop.store.disk import sync_folder
 
 _KNOWN = "a path, file://, pvc://, s3://, gs://, abfs://, abfss://, az://, http://, https:// or hf://"
 _REFUSED = {
@@ -56,9 +57,9 @@ def fetch(
         fetched = _collect(uri, purse, volumes, os.environ if environment is None else environment)
         staging.chmod(0o755)
         for folder in (*(path for path in staging.rglob("*") if path.is_dir()), staging):
-            _sync(folder)
+            sync_folder(folder)
         staging.rename(into)
-        _sync(into.parent)
+        sync_folder(into.parent)
     except OSError as error:
         raise UnavailableError(
             f"the files cannot be written: {error.strerror or error}", where=where, mend="Check the disk."
@@ -132,11 +133,3 @@ def _scheme(uri: str, where: str) -> str:
             "not the address of a model", where=where, mend=f"Give {_KNOWN}; a path begins with '/'."
         )
     return scheme
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
